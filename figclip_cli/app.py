@@ -1,0 +1,49 @@
+"""The Typer app: it registers the verbs. Nothing here or below ``commands/`` imports torch at start-up."""
+
+from __future__ import annotations
+
+import typer
+
+from figclip_cli import __version__
+from figclip_cli.commands import adapt, build_prompts, demo, evaluate, export, extract_frames
+from figclip_cli.commands.verb import verb
+
+app = typer.Typer(
+    name="figclip",
+    help="Adapt CLIP on densely annotated videos: frames -> prompts -> adapt -> evaluate -> export.",
+    no_args_is_help=True,
+    add_completion=True,
+    pretty_exceptions_enable=False,
+    rich_markup_mode="rich",
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+app.command("extract-frames")(verb(extract_frames.extract_frames))
+app.command("build-prompts")(verb(build_prompts.build_prompts))
+app.command("adapt")(verb(adapt.adapt))
+app.add_typer(evaluate.app, name="evaluate")
+app.command("export")(verb(export.export))
+app.command("demo")(verb(demo.demo))
+
+
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"figclip {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def root(
+    version: bool = typer.Option(
+        False, "--version", callback=_print_version, is_eager=True, help="Print the version and leave."
+    ),
+) -> None:
+    """Adapt CLIP on densely annotated videos: frames -> prompts -> adapt -> evaluate -> export."""
+
+
+def main() -> None:
+    """Run the program; the exit codes are listed in ``figclip_cli.errors``."""
+    app(prog_name="figclip")
+
+
+if __name__ == "__main__":
+    main()

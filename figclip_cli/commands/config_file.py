@@ -1,0 +1,101 @@
+"""``--config FILE.toml``: flag > file > default, and an unknown key is an error with the nearest name.
+
+A file may serve the whole pipeline: top-level keys belong to the verb being run, and a table named after a
+verb (``[adapt]``, ``[evaluate.retrieval]``) belongs to that verb alone.
+"""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Any, Optional
+
+import typer
+
+from figclip_cli.console import Terminal
+from figclip_cli.errors import UsageError, nearest
+
+if sys.version_info >= (3, 11):
+    import tomllib
+else:
+    import tomli as tomllib
+
+_NOT_FROM_FILE = {"config", "help", "install_completion", "show_completion"}
+
+
+def load_into_context(context: typer.Context, path: Optional[Path]) -> Optional[Path]:  # noqa: UP045
+    """Typer callback of ``--config``: put the file's values under the flags, above the defaults.
+
+    Raises:
+        typer.Exit: With the code of a usage error, after saying in one line that the file is missing, is not
+            TOML, or has a key that no flag answers to.
+    """
+    if path is None or context.resilient_parsing:
+        return path
+    try:
+        values = _values_for(context, path)
+    except UsageError as error:
+        Terminal().error(error.message, error.hint)
+        raise typer.Exit(error.exit_code) from None
+    context.default_map = {**(context.default_map or {}), **values}
+    return path
+
+
+def _values_for(context: typer.Context, path: Path) -> dict[str, Any]:
+    """Return the file's values under the Python names of the verb's flags."""
+    document = _read(path)
+    verb = _verb_path(context)
+    values = {key: value for key, value in document.items() if not isinstance(value, dict)}
+    values.update(_table(document, verb, context, path))
+    flags = {parameter.name: parameter for parameter in context.command.params if parameter.name not in _NOT_FROM_FILE}
+    # A flag's spelling (``--json``) and its Python name (``json_output``) are both accepted.
+    spelling = {opt.lstrip("-").replace("-", "_"): name for name, flag in flags.items() for opt in flag.opts}
+    spelling.update({name: name for name in flags if name})
+    resolved: dict[str, Any] = {}
+    for key, value in values.items():
+        name = spelling.get(key.replace("-", "_"))
+        if name is None:
+            hint = nearest(key.replace("_", "-"), (known.replace("_", "-") for known in spelling))
+            raise UsageError(f"{path} has the unknown key '{key}' for {' '.join(verb)}", hint)
+        resolved[name] = value
+    return resolved
+
+
+def _read(path: Path) -> dict[str, Any]:
+    try:
+        with path.open("rb") as file:
+            return tomllib.load(file)
+    except OSError as error:
+        raise UsageError(f"{path} cannot be read: {error.strerror}", "pass --config FILE.toml") from error
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise UsageError(f"{path} is not TOML: {error}", "see docs/file-formats.md for an example") from error
+
+
+def _verb_path(context: typer.Context) -> list[str]:
+    """Return the words that name the verb, for example ``["evaluate", "retrieval"]``."""
+    words: list[str] = []
+    current: Any = context
+    while current is not None and current.parent is not None:
+        words.insert(0, current.command.name or "")
+        current = current.parent
+    return words
+
+
+def _table(document: dict[str, Any], verb: list[str], context: typer.Context, path: Path) -> dict[str, Any]:
+    """Return the verb's own table, after checking that every table is some verb's."""
+    root: Any = context.find_root().command
+    _refuse_unknown_tables(document, root, path, prefix="")
+    found: Any = document
+    for word in verb:
+        found = found.get(word, {})
+    return {key: value for key, value in found.items() if not isinstance(value, dict)}
+
+
+def _refuse_unknown_tables(document: dict[str, Any], group: Any, path: Path, prefix: str) -> None:
+    commands: dict[str, Any] = getattr(group, "commands", {})
+    for key, value in document.items():
+        if not isinstance(value, dict):
+            continue
+        if key not in commands:
+            raise UsageError(f"{path} has the unknown table [{prefix}{key}]", nearest(key, commands))
+        _refuse_unknown_tables(value, commands[key], path, f"{prefix}{key}.")

@@ -1,0 +1,68 @@
+"""Flags of every verb that loads a model."""
+
+from __future__ import annotations
+
+from enum import Enum
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from figclip_cli.console import Terminal
+
+if TYPE_CHECKING:
+    from figclip_cli.models.source import ModelSource
+
+
+class Activation(str, Enum):
+    """Activation of the towers."""
+
+    gelu = "gelu"
+    quickgelu = "quickgelu"
+
+
+class Device(str, Enum):
+    """Where to compute."""
+
+    auto = "auto"
+    cpu = "cpu"
+    cuda = "cuda"
+
+
+class Precision(str, Enum):
+    """Arithmetic of the image tower."""
+
+    fp32 = "fp32"
+    bf16 = "bf16"
+
+
+ModelFlag = Annotated[
+    str | None,
+    typer.Option("--model", help="open_clip name, or a folder with open_clip_config.json. Default: base-model/"),
+]
+PretrainedFlag = Annotated[
+    str | None, typer.Option("--pretrained", help="Pretrained tag or weights file, with a model name.")
+]
+ActivationFlag = Annotated[
+    Activation | None, typer.Option("--activation", help="What a bare weights file was trained with.")
+]
+DeviceFlag = Annotated[Device, typer.Option("--device", help="Where to compute.")]
+
+
+def model_source(
+    terminal: Terminal, model: str | None, pretrained: str | None, activation: Activation | None
+) -> ModelSource:
+    """Return what the flags ask for; without ``--model``, the default folder, which is said.
+
+    Raises:
+        UsageError: The flags contradict each other, or nothing was named and there is no default.
+    """
+    from figclip_cli.errors import UsageError
+    from figclip_cli.models.source import ModelSource, default_source
+
+    if model is None:
+        if pretrained is not None:
+            raise UsageError("--pretrained needs --model", "for example --model ViT-B-32-quickgelu --pretrained openai")
+        source = default_source()
+        terminal.info(f"base model: {source.model}/ (default)")
+        return source
+    return ModelSource(model, pretrained, activation.value if activation else None)

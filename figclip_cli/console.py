@@ -1,0 +1,174 @@
+"""The terminal: results on stdout, everything else on stderr, progress that suits where it goes.
+
+On a terminal progress is a live bar; elsewhere (a log, Slurm) it is one plain line every ten seconds.
+``NO_COLOR`` is honoured by Rich itself.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+)
+from rich.table import Table
+
+from figclip_cli.reporting import SILENT
+from figclip_cli.reporting import Progress as ProgressProtocol
+
+PLAIN_PROGRESS_INTERVAL_SECONDS = 10.0
+
+
+class Terminal:
+    """What one run of the program says, and how; also the :class:`~figclip_cli.reporting.Reporter`.
+
+    Attributes:
+        json_output: Print one JSON document on stdout instead of tables.
+        quiet: Say nothing on stderr but errors.
+        verbose: Say details too.
+        debug: Show tracebacks.
+    """
+
+    def __init__(
+        self, *, json_output: bool = False, quiet: bool = False, verbose: bool = False, debug: bool = False
+    ) -> None:
+        self.json_output = json_output
+        self.quiet = quiet
+        self.verbose = verbose
+        self.debug = debug
+        self._out = Console(file=sys.stdout, highlight=False, soft_wrap=True)
+        self._err = Console(file=sys.stderr, highlight=False, soft_wrap=True)
+
+    def info(self, message: str) -> None:
+        """Say an ordinary remark on stderr."""
+        if not self.quiet:
+            self._err.print(message, markup=False)
+
+    def detail(self, message: str) -> None:
+        """Say a remark for ``--verbose`` on stderr."""
+        if self.verbose and not self.quiet:
+            self._err.print(message, style="dim", markup=False)
+
+    def warn(self, message: str) -> None:
+        """Say a warning on stderr."""
+        if not self.quiet:
+            self._err.print(f"warning: {message}", style="yellow", markup=False)
+
+    def error(self, message: str, hint: str = "") -> None:
+        """Say an error and its hint on stderr, each on one line."""
+        self._err.print(f"error: {_one_line(message)}", style="red", markup=False)
+        if hint:
+            self._err.print(f"hint: {_one_line(hint)}", markup=False)
+
+    def default(self, given: Path | None, default: Path, what: str) -> Path:
+        """Return ``given``, or the default name after saying that it is used."""
+        if given is not None:
+            return given
+        self.info(f"{what}: {default} (default)")
+        return default
+
+    def traceback(self) -> None:
+        """Print the traceback of the exception being handled."""
+        self._err.print_exception(show_locals=False)
+
+    def result(self, document: dict[str, Any], *tables: Table, text: str = "") -> None:
+        """Print a verb's result on stdout: ``document`` under ``--json``, else the tables and the text."""
+        if self.json_output:
+            json.dump(document, sys.stdout, sort_keys=True, ensure_ascii=False, indent=2, allow_nan=False)
+            sys.stdout.write("\n")
+            return
+        for table in tables:
+            self._out.print(table)
+        if text:
+            self._out.print(text, markup=False)
+
+    @contextmanager
+    def track(self, label: str, total: int, unit: str) -> Iterator[ProgressProtocol]:
+        """Show a running count of ``total`` items on stderr."""
+        if self.quiet:
+            with SILENT.track(label, total, unit) as silent:
+                yield silent
+        elif self._err.is_terminal:
+            with _bar(self._err) as bar:
+                yield _LiveProgress(bar, label, total, unit)
+        else:
+            plain = _PlainProgress(self, label, total, unit)
+            yield plain
+            plain.close()
+
+
+def _one_line(text: str) -> str:
+    """Make sure that text from a file name or another library cannot break the one-line rule."""
+    return " ".join(text.split())
+
+
+def _bar(console: Console) -> Progress:
+    return Progress(
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TextColumn("{task.fields[unit]}  {task.fields[rate]}{task.fields[note]}", markup=False),
+        TimeElapsedColumn(),
+        TimeRemainingColumn(),
+        console=console,
+    )
+
+
+class _LiveProgress:
+    def __init__(self, bar: Progress, label: str, total: int, unit: str) -> None:
+        self._bar = bar
+        self._failed = 0
+        self._started = time.monotonic()
+        self._task = bar.add_task(label, total=total, unit=unit, rate="", note="")
+
+    def advance(self, count: int = 1, *, failed: int = 0, detail: str = "") -> None:
+        self._failed += failed
+        task = self._bar.tasks[self._task]
+        rate = _rate(task.completed + count, time.monotonic() - self._started)
+        self._bar.update(self._task, advance=count, rate=rate, note=_note(self._failed, detail))
+
+
+class _PlainProgress:
+    def __init__(self, terminal: Terminal, label: str, total: int, unit: str) -> None:
+        self._terminal = terminal
+        self._label, self._total, self._unit = label, total, unit
+        self._done = self._failed = 0
+        self._started = self._said = time.monotonic()
+
+    def advance(self, count: int = 1, *, failed: int = 0, detail: str = "") -> None:
+        self._done += count
+        self._failed += failed
+        if time.monotonic() - self._said >= PLAIN_PROGRESS_INTERVAL_SECONDS:
+            self._say(detail)
+
+    def close(self) -> None:
+        self._say("")
+
+    def _say(self, detail: str) -> None:
+        self._said = time.monotonic()
+        elapsed = self._said - self._started
+        parts = [f"{self._label}: {self._done}/{self._total} {self._unit}", _rate(self._done, elapsed)]
+        if 0 < self._done < self._total:
+            parts.append(f"{elapsed / self._done * (self._total - self._done):.0f} s left")
+        self._terminal.info(", ".join(part for part in parts if part) + _note(self._failed, detail))
+
+
+def _rate(done: float, elapsed_seconds: float) -> str:
+    return f"{done / elapsed_seconds:.1f}/s" if elapsed_seconds > 0 and done else ""
+
+
+def _note(failed: int, detail: str) -> str:
+    note = f", {failed} failed" if failed else ""
+    return note + (f", {detail}" if detail else "")

@@ -1,0 +1,3 @@
+"""Metrics, free of models and files."""
+
+from __future__ import annotations

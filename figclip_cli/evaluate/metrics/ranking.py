@@ -1,0 +1,126 @@
+"""Retrieval metrics from scores, with ties counted and the tie rule explicit.
+
+Ranks are 0-based: the number of wrong items that score higher, plus a share of those that score the same.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal, get_args
+
+import numpy as np
+import numpy.typing as npt
+
+Floats = npt.NDArray[np.float64]
+Ties = Literal["average", "optimistic", "pessimistic"]
+MultiCaption = Literal["max-per-video", "min-rank"]
+TIES: tuple[str, ...] = get_args(Ties)
+MULTI_CAPTION: tuple[str, ...] = get_args(MultiCaption)
+RECALL_AT = (1, 5, 10)
+
+_SHARE_OF_TIES = {"average": 0.5, "optimistic": 0.0, "pessimistic": 1.0}
+_BLOCK_ROWS = 512
+
+
+@dataclass(frozen=True)
+class Ranks:
+    """Ranks of the queries of one direction.
+
+    Attributes:
+        values: (n,) float64, 0-based; fractional only under ``average``.
+        tied_queries: Queries whose right item scores the same as a wrong one.
+        candidates: Size of the gallery that each query was ranked against.
+    """
+
+    values: Floats
+    tied_queries: int
+    candidates: int
+
+
+def text_to_video_ranks(scores: npt.NDArray[np.float32], video_of_text: npt.NDArray[np.int64], *, ties: Ties) -> Ranks:
+    """Rank each text's own video among all videos.
+
+    Args:
+        scores: (texts, videos) float32 similarities.
+        video_of_text: (texts,) column of each text's own video.
+    """
+    own = scores[np.arange(len(scores)), video_of_text][:, None]  # (texts, 1)
+    greater, equal = _count(scores, own)
+    return _ranks(greater, equal - 1, ties, scores.shape[1])
+
+
+def video_to_text_ranks(
+    scores: npt.NDArray[np.float32],
+    video_of_text: npt.NDArray[np.int64],
+    *,
+    ties: Ties,
+    multi_caption: MultiCaption,
+) -> Ranks:
+    """Rank each video's own text among the texts; two conventions exist where a video has several.
+
+    ``max-per-video`` reduces the texts of every video to their best score and ranks videos (CLIP4Clip);
+    ``min-rank`` ranks the video's best own text among the texts of all other videos (collaborative experts).
+    They are equal where each video has one text.
+
+    Args:
+        scores: (texts, videos) float32 similarities.
+        video_of_text: (texts,) column of each text's own video; every video has at least one text.
+    """
+    videos = scores.shape[1]
+    order = np.argsort(video_of_text, kind="stable")
+    starts = np.searchsorted(video_of_text[order], np.arange(videos))
+    best = np.maximum.reduceat(scores[order], starts, axis=0)  # (videos as owners of texts, videos as queries)
+    own = np.diagonal(best)[:, None]  # (videos, 1)
+    if multi_caption == "max-per-video":
+        greater, equal = _count(best.T, own)
+        return _ranks(greater, equal - 1, ties, videos)
+    greater, equal = _count(scores.T, own)
+    own_equal = np.zeros(videos, dtype=np.int64)
+    np.add.at(own_equal, video_of_text, scores[np.arange(len(scores)), video_of_text] == own[video_of_text, 0])
+    return _ranks(greater, equal - own_equal, ties, len(scores))
+
+
+def _count(scores: npt.NDArray[np.float32], own: npt.NDArray[np.float32]) -> tuple[npt.NDArray[np.int64], ...]:
+    """Count, row by row, the scores above and equal to ``own`` (n, 1), in blocks of rows."""
+    greater = np.empty(len(scores), dtype=np.int64)
+    equal = np.empty(len(scores), dtype=np.int64)
+    for start in range(0, len(scores), _BLOCK_ROWS):
+        rows = slice(start, start + _BLOCK_ROWS)
+        greater[rows] = (scores[rows] > own[rows]).sum(axis=1)
+        equal[rows] = (scores[rows] == own[rows]).sum(axis=1)
+    return greater, equal
+
+
+def _ranks(greater: npt.NDArray[np.int64], tied: npt.NDArray[np.int64], ties: Ties, candidates: int) -> Ranks:
+    return Ranks(greater + _SHARE_OF_TIES[ties] * tied, int((tied > 0).sum()), candidates)
+
+
+def retrieval_metrics(ranks: Floats) -> dict[str, Floats]:
+    """Compute R@1, R@5, R@10 (percent), MdR and MnR (1-based).
+
+    Under the ``average`` rule a rank may be fractional. As in the collaborative-experts implementation, a hit
+    at 1 then needs rank 0 exactly, and a hit at k > 1 needs rank < k.
+
+    Args:
+        ranks: (..., n) 0-based; leading axes (bootstrap draws) are kept.
+    """
+    metrics = {f"R@{k}": 100.0 * ((ranks == 0) if k == 1 else (ranks < k)).mean(axis=-1) for k in RECALL_AT}
+    return {**metrics, "MdR": np.median(ranks, axis=-1) + 1.0, "MnR": ranks.mean(axis=-1) + 1.0}
+
+
+HIGHER_IS_BETTER = {"R@1": True, "R@5": True, "R@10": True, "MdR": False, "MnR": False}
+
+
+def bootstrap_metrics(ranks: Floats, *, draws: int, seed: int) -> dict[str, Floats]:
+    """Return each metric under ``draws`` resamplings of the queries, (draws,) each.
+
+    The resampling depends on the seed and the number of queries alone, so two models scored on the same queries
+    are resampled alike and the difference of their draws is a paired bootstrap.
+    """
+    generator = np.random.default_rng(seed)
+    chunks: list[dict[str, Floats]] = []
+    per_chunk = max(1, min(draws, 4_000_000 // max(1, len(ranks))))
+    for start in range(0, draws, per_chunk):
+        picks = generator.integers(0, len(ranks), size=(min(per_chunk, draws - start), len(ranks)))
+        chunks.append(retrieval_metrics(ranks[picks]))
+    return {name: np.concatenate([chunk[name] for chunk in chunks]) for name in chunks[0]}

@@ -1,0 +1,215 @@
+"""Read ``frames.h5``: one file or several, opened lazily in each process, every claim of the file checked."""
+
+from __future__ import annotations
+
+import glob
+import json
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+import h5py
+import numpy as np
+import numpy.typing as npt
+
+from figclip_cli.errors import InputError
+from figclip_cli.files import require_file, sha256_of_json
+from figclip_cli.frames.preprocess import decode_jpeg
+from figclip_cli.frames.sampling import SamplingRecipe
+from figclip_cli.frames.store import FRAMES_FORMAT, FRAMES_FORMAT_VERSION
+
+_TEXT_COLUMNS = ("clip_id", "source_path", "status", "reason")
+
+
+@dataclass(frozen=True)
+class ClipRow:
+    """One clip of a frames file; ``status`` is ok, short or failed."""
+
+    clip_id: str
+    source_path: str
+    status: str
+    reason: str
+    duration_seconds: float
+
+
+class FramesReader:
+    """Frames of all clips in one or more files of one recipe.
+
+    Instances can be sent to other processes; each opens the files for itself on first read.
+
+    Args:
+        paths: A path, several, or a glob pattern.
+
+    Raises:
+        InputError: A file is missing, unfinished, damaged or of another recipe, or a clip occurs twice.
+
+    Attributes:
+        recipe: How the frames were made.
+        clips: Every clip, whatever its status.
+        clip_ids: Ids of the ok clips, in stored order.
+        content_sha256: Hash of everything stored.
+    """
+
+    def __init__(self, paths: Path | str | Sequence[Path | str]) -> None:
+        self._paths = _expand(paths)
+        self._open: dict[Path, h5py.File] = {}
+        self._opened_by = os.getpid()
+        self._place: dict[str, tuple[Path, int]] = {}
+        rows: list[ClipRow] = []
+        hashes: list[str] = []
+        for path in self._paths:
+            with _opened(path) as file:
+                recipe = _check(file, path)
+                if path == self._paths[0]:
+                    self.recipe = recipe
+                elif recipe.sha256 != self.recipe.sha256:
+                    raise InputError(
+                        f"{path} has another sampling recipe than {self._paths[0]}", "extract them with the same flags"
+                    )
+                hashes.append(str(file.attrs["content_sha256"]))
+                for index, row in enumerate(_rows(file)):
+                    if row.clip_id in self._place:
+                        other = self._place[row.clip_id][0]
+                        raise InputError(f"clip '{row.clip_id}' is in {other} and in {path}", "leave one file out")
+                    self._place[row.clip_id] = (path, index)
+                    rows.append(row)
+        self.clips = tuple(rows)
+        self.clip_ids = tuple(row.clip_id for row in rows if row.status == "ok")
+        self.content_sha256 = hashes[0] if len(hashes) == 1 else sha256_of_json(hashes)
+
+    def __len__(self) -> int:
+        return len(self.clip_ids)
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**self.__dict__, "_open": {}}
+
+    def __enter__(self) -> FramesReader:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Close the files; reading opens them again."""
+        for file in self._open.values():
+            file.close()
+        self._open = {}
+
+    def read(self, clip_id: str) -> npt.NDArray[np.uint8]:
+        """Return the frames of an ok clip, (events, frames, size, size, 3) uint8 RGB.
+
+        Raises:
+            InputError: There is no such ok clip, or its pictures are damaged.
+        """
+        file, index, path = self._locate(clip_id)
+        if self.recipe.storage == "raw":
+            return np.asarray(file["pixels"][index])
+        count, size = self.recipe.frames, self.recipe.size
+        offsets = file["jpeg_offsets"][index * count : (index + 1) * count + 1]
+        data = file["jpeg_bytes"][offsets[0] : offsets[-1]].tobytes()
+        frames = np.empty((count, size, size, 3), dtype=np.uint8)
+        try:
+            for number in range(count):
+                start, end = offsets[number] - offsets[0], offsets[number + 1] - offsets[0]
+                frames[number] = decode_jpeg(data[start:end])
+        except (OSError, ValueError) as error:
+            raise InputError(f"a frame of clip '{clip_id}' in {path} is damaged: {error}", "extract again") from error
+        return frames.reshape(self.recipe.events, self.recipe.frames_per_event, size, size, 3)
+
+    def pts_seconds(self, clip_id: str) -> npt.NDArray[np.float64]:
+        """Return the (events, frames) presentation times of a clip's frames, in seconds from its start."""
+        file, index, _ = self._locate(clip_id, ok_only=False)
+        return np.asarray(file["pts"][index])
+
+    def _locate(self, clip_id: str, *, ok_only: bool = True) -> tuple[h5py.File, int, Path]:
+        if clip_id not in self._place or (ok_only and clip_id not in self._ok):
+            raise InputError(f"no ok clip '{clip_id}' in {self._paths[0]}", "its status is in the extraction report")
+        if self._opened_by != os.getpid():  # a forked child must not use its parent's handles
+            self._open, self._opened_by = {}, os.getpid()
+        path, index = self._place[clip_id]
+        if path not in self._open:
+            self._open[path] = _opened(path)
+        return self._open[path], index, path
+
+    @property
+    def _ok(self) -> frozenset[str]:
+        if "_ok_ids" not in self.__dict__:
+            self._ok_ids = frozenset(self.clip_ids)
+        return self._ok_ids
+
+
+def _expand(paths: Path | str | Sequence[Path | str]) -> list[Path]:
+    given = [paths] if isinstance(paths, (str, Path)) else list(paths)
+    expanded: list[Path] = []
+    for item in given:
+        matches = sorted(glob.glob(str(item))) if any(c in str(item) for c in "*?[") and not Path(item).exists() else []
+        expanded += [Path(match) for match in matches] or [Path(item)]
+    for path in expanded:
+        require_file(path, "frames file", "make it with figclip extract-frames")
+    return list(dict.fromkeys(expanded))
+
+
+def _opened(path: Path) -> h5py.File:
+    try:
+        return h5py.File(path, "r")
+    except OSError as error:
+        raise InputError(f"{path} is not a readable HDF5 file", "is it complete? extract again") from error
+
+
+def _check(file: h5py.File, path: Path) -> SamplingRecipe:
+    """Check that a file is what it claims; hostile or damaged ones end here, in one line."""
+    attributes = dict(file.attrs)
+    if attributes.get("format") != FRAMES_FORMAT:
+        raise InputError(f"{path} is not a frames file", "make one with figclip extract-frames")
+    if attributes.get("format_version") != FRAMES_FORMAT_VERSION:
+        version = attributes.get("format_version")
+        raise InputError(
+            f"{path} has format version {version}, this version reads {FRAMES_FORMAT_VERSION}", "extract again"
+        )
+    if not attributes.get("completed"):
+        raise InputError(f"{path} is unfinished", "extract again")
+    try:
+        recipe = SamplingRecipe.from_dict(json.loads(attributes["recipe"]), str(path))
+        problem = _problem(file, recipe)
+    except (KeyError, ValueError, TypeError, AttributeError) as error:
+        raise InputError(f"{path} is damaged: {error}", "extract again") from error
+    if problem:
+        raise InputError(f"{path} is damaged: {problem}", "extract again")
+    return recipe
+
+
+def _problem(file: h5py.File, recipe: SamplingRecipe) -> str:
+    """Return what is wrong with the datasets, or nothing."""
+    clips = len(file["clip_id"])
+    for name in (*_TEXT_COLUMNS, "duration_seconds"):
+        if file[name].shape != (clips,):
+            return f"{name} has shape {file[name].shape}, expected ({clips},)"
+    if any(h5py.check_string_dtype(file[name].dtype) is None for name in _TEXT_COLUMNS):
+        return "a text column holds no text"
+    expected = (clips, recipe.events, recipe.frames_per_event)
+    if file["pts"].shape != expected or file["pts"].dtype != np.float64:
+        return f"pts has shape {file['pts'].shape} and type {file['pts'].dtype}, expected {expected} float64"
+    if recipe.storage == "raw":
+        pixels = file["pixels"]
+        if pixels.shape != (*expected, recipe.size, recipe.size, 3) or pixels.dtype != np.uint8:
+            return f"pixels has shape {pixels.shape} and type {pixels.dtype}"
+        return ""
+    data, offsets = file["jpeg_bytes"], file["jpeg_offsets"]
+    if data.ndim != 1 or data.dtype != np.uint8:
+        return f"jpeg_bytes has shape {data.shape} and type {data.dtype}"
+    if offsets.shape != (clips * recipe.frames + 1,) or offsets.dtype != np.int64:
+        return f"jpeg_offsets has shape {offsets.shape} and type {offsets.dtype}"
+    values = offsets[:]
+    if values[0] != 0 or values[-1] != len(data) or (np.diff(values) < 0).any():
+        return "jpeg_offsets do not fit jpeg_bytes"
+    return ""
+
+
+def _rows(file: h5py.File) -> list[ClipRow]:
+    columns = [file[name].asstr()[:] for name in _TEXT_COLUMNS]
+    durations = file["duration_seconds"][:]
+    rows = zip(*columns, durations, strict=True)
+    return [ClipRow(a, b, c, d, float(duration)) for a, b, c, d, duration in rows]

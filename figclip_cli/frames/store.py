@@ -1,0 +1,86 @@
+"""Write ``frames.h5``. The format is documented in ``docs/file-formats.md``."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import h5py
+import numpy as np
+
+from figclip_cli import __version__
+from figclip_cli.files import canonical_json, explaining_disk_errors, replacing
+from figclip_cli.frames.clip import ClipResult
+from figclip_cli.frames.sampling import SamplingRecipe
+
+FRAMES_FORMAT = "figclip-frames"
+FRAMES_FORMAT_VERSION = 1
+
+Pictures = Callable[[int], Sequence[bytes]]
+
+
+def write_frames(
+    path: Path, recipe: SamplingRecipe, clips: Sequence[ClipResult], sizes: Sequence[Sequence[int]], pictures: Pictures
+) -> str:
+    """Write a frames file, whole or not at all; return its content hash.
+
+    Args:
+        clips: Results in stored order, without pictures.
+        sizes: Bytes of each picture of each clip, 0 where there is none.
+        pictures: Gives the stored pictures of clip number i; called once for each, in order.
+
+    Raises:
+        MachineError: The disk is full.
+    """
+    with replacing(path) as temporary, explaining_disk_errors(path), h5py.File(temporary, "w", libver="v110") as file:
+        digest = hashlib.sha256()
+        _write_clips(file, recipe, clips, digest)
+        if recipe.storage == "jpeg":
+            _write_jpeg(file, sizes, pictures, digest)
+        else:
+            _write_raw(file, recipe, len(clips), pictures, digest)
+        file.attrs["format"] = FRAMES_FORMAT
+        file.attrs["format_version"] = FRAMES_FORMAT_VERSION
+        file.attrs["tool_version"] = __version__
+        file.attrs["recipe"] = canonical_json(recipe.as_dict())
+        file.attrs["recipe_sha256"] = recipe.sha256
+        file.attrs["content_sha256"] = digest.hexdigest()
+        file.attrs["completed"] = True
+    return digest.hexdigest()
+
+
+def _write_clips(file: h5py.File, recipe: SamplingRecipe, clips: Sequence[ClipResult], digest: hashlib._Hash) -> None:
+    text = h5py.string_dtype("utf-8")
+    for name in ("clip_id", "source_path", "status", "reason"):
+        values = [getattr(clip, name) for clip in clips]
+        file.create_dataset(name, data=np.array(values, dtype=object), dtype=text)
+    file.create_dataset("duration_seconds", data=np.array([clip.duration_seconds for clip in clips], dtype=np.float64))
+    pts = np.array([clip.pts_seconds for clip in clips], dtype=np.float64)
+    pts = pts.reshape(len(clips), recipe.events, recipe.frames_per_event)
+    file.create_dataset("pts", data=pts).attrs["units"] = "seconds"
+    digest.update(canonical_json([[clip.clip_id, clip.status] for clip in clips]).encode())
+    digest.update(pts.tobytes())
+
+
+def _write_jpeg(file: h5py.File, sizes: Sequence[Sequence[int]], pictures: Pictures, digest: hashlib._Hash) -> None:
+    offsets = np.concatenate([[0], np.cumsum([size for clip in sizes for size in clip], dtype=np.int64)])
+    data = file.create_dataset("jpeg_bytes", shape=(int(offsets[-1]),), dtype=np.uint8)
+    file.create_dataset("jpeg_offsets", data=offsets.astype(np.int64))
+    position = 0
+    for number in range(len(sizes)):
+        block = b"".join(pictures(number))
+        if block:
+            data[position : position + len(block)] = np.frombuffer(block, np.uint8)
+        position += len(block)
+        digest.update(block)
+
+
+def _write_raw(file: h5py.File, recipe: SamplingRecipe, clips: int, pictures: Pictures, digest: hashlib._Hash) -> None:
+    one = (recipe.events, recipe.frames_per_event, recipe.size, recipe.size, 3)
+    data = file.create_dataset("pixels", shape=(clips, *one), chunks=(1, *one), dtype=np.uint8)
+    empty = bytes(recipe.size * recipe.size * 3)
+    for number in range(clips):
+        block = b"".join(picture or empty for picture in pictures(number))
+        data[number] = np.frombuffer(block, np.uint8).reshape(one)
+        digest.update(block)

@@ -1,0 +1,75 @@
+"""Load the model of a finished run: the base it started from, with the run's adapter attached."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any
+
+import torch
+
+from figclip_cli.errors import InputError
+from figclip_cli.models.clip import Clip, load_clip
+from figclip_cli.models.contextualizer import ContextualizerConfig, VideoContextualizer
+from figclip_cli.models.lora import LoraConfig, attach_lora, load_adapter_state
+from figclip_cli.models.source import ModelSource
+from figclip_cli.models.tensors import load_tensors
+from figclip_cli.reporting import SILENT, Reporter
+from figclip_cli.run_folder import RunFolder
+
+
+def load_base(
+    run: RunFolder,
+    *,
+    source: ModelSource | None = None,
+    device: torch.device | str = "cpu",
+    reporter: Reporter = SILENT,
+) -> Clip:
+    """Load the base model of a run.
+
+    Args:
+        source: Where the base is now, if it moved since the run was made.
+
+    Raises:
+        InputError: The run is not finished, or these are not the weights that it started from.
+    """
+    config = run.load_config()
+    stored = ModelSource(**config["model"]["source"])
+    clip = load_clip(source or stored, device=device, reporter=reporter)
+    if clip.sha256 != config["model"]["sha256"]:
+        raise InputError(
+            f"{(source or stored).model} is not the base model of {run.path}: its weights differ "
+            f"(SHA-256 {clip.sha256[:12]}, the run started from {config['model']['sha256'][:12]})",
+            "pass the right one with --model",
+        )
+    return clip
+
+
+def attach_run(clip: Clip, run: RunFolder) -> Clip:
+    """Attach a run's adapter to its base model, in place; return the clip under the run's name."""
+    config = run.load_config()
+    lora = config["lora"]
+    attach_lora(
+        clip.model,
+        LoraConfig(lora["rank"], lora["alpha"], lora["dropout"], tuple(lora["targets"])),
+        seed=config["seed"],
+        image_size=clip.preprocess.size,
+    )
+    state, _ = load_tensors(run.adapter_file, "adapter")
+    load_adapter_state(clip.model, state)
+    clip.model.eval()
+    return dataclasses.replace(clip, name=run.name)
+
+
+def load_contextualizer(run: RunFolder, *, device: torch.device | str = "cpu") -> VideoContextualizer:
+    """Load a run's video contextualizer, in evaluation mode.
+
+    Raises:
+        InputError: The run has none, or its file is damaged.
+    """
+    if not run.load_config()["contextualizer"]:
+        raise InputError(f"{run.path} was made without a contextualizer", "run figclip adapt with --contextualizer")
+    state, metadata = load_tensors(run.contextualizer_file, "contextualizer")
+    sizes: dict[str, Any] = metadata["config"]
+    contextualizer = VideoContextualizer(ContextualizerConfig(**sizes))
+    contextualizer.load_state_dict(state)
+    return contextualizer.to(device).eval()

@@ -1,0 +1,265 @@
+"""A loaded CLIP model with everything that must travel with it: activation, preprocessing, context length."""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+import warnings
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any, cast
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from figclip_cli.errors import InputError
+from figclip_cli.models.source import ModelSource, ResolvedSource, resolve
+from figclip_cli.reporting import SILENT, Reporter
+
+
+@dataclass(frozen=True)
+class Preprocess:
+    """How pixels become the tower's input.
+
+    Attributes:
+        size: Side of the square input in pixels.
+        mean: Per-channel mean of pixels in [0, 1].
+        std: Per-channel standard deviation.
+        interpolation: Resize filter the weights were trained with.
+        resize_mode: ``shortest`` (short side, then centre crop), ``squash`` or ``longest``.
+    """
+
+    size: int
+    mean: tuple[float, float, float]
+    std: tuple[float, float, float]
+    interpolation: str
+    resize_mode: str
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return open_clip's ``preprocess_cfg``."""
+        return {
+            "size": [self.size, self.size],
+            "mode": "RGB",
+            "mean": list(self.mean),
+            "std": list(self.std),
+            "interpolation": self.interpolation,
+            "resize_mode": self.resize_mode,
+        }
+
+
+@dataclass
+class Clip:
+    """A CLIP model ready to encode.
+
+    Attributes:
+        model: The open_clip module, in evaluation mode.
+        name: Short name for tables.
+        source: What the user asked for.
+        model_config: open_clip's ``model_cfg``, with ``quick_gelu`` written out.
+        preprocess: How frames become input.
+        tokenizer: Texts to (n, context) int64.
+        sha256: Hash of all weights as loaded; identifies the base model in every result.
+    """
+
+    model: nn.Module
+    name: str
+    source: ModelSource
+    model_config: dict[str, Any]
+    preprocess: Preprocess
+    tokenizer: Callable[[Sequence[str]], Tensor]
+    sha256: str
+
+    @property
+    def width(self) -> int:
+        """Embedding width D."""
+        return int(self.model_config["embed_dim"])
+
+    @property
+    def device(self) -> torch.device:
+        """Where the model is."""
+        return next(self.model.parameters()).device
+
+    @property
+    def logit_scale(self) -> float:
+        """Inverse temperature learned in pre-training, already exponentiated."""
+        return float(self.model.logit_scale.detach().exp())  # type: ignore[operator]
+
+    def check_frames(self, *, size: int, crop: str, reporter: Reporter = SILENT) -> None:
+        """Refuse stored frames that were not prepared for this model.
+
+        Args:
+            size: Side of the stored frames in pixels.
+            crop: How they were cropped.
+
+        Raises:
+            InputError: The frames have another size than the model's input; resizing them again would blur.
+        """
+        if size != self.preprocess.size:
+            raise InputError(
+                f"the frames are {size} x {size} pixels, {self.name} takes {self.preprocess.size}",
+                f"extract them again with --size {self.preprocess.size}",
+            )
+        if self.preprocess.resize_mode != "shortest":
+            mode = self.preprocess.resize_mode
+            reporter.warn(f"{self.name} was trained on '{mode}' images; the frames are '{crop}' crops")
+
+    def encode_frames(self, frames: Tensor) -> Tensor:
+        """Encode frames into raw features.
+
+        Args:
+            frames: (N, size, size, 3) uint8 RGB on any device.
+
+        Returns:
+            (N, D) features, not normalised, with gradients where the tower asks for them.
+        """
+        pixels = frames.to(self.device, non_blocking=True).permute(0, 3, 1, 2).float().div_(255.0)
+        mean = pixels.new_tensor(self.preprocess.mean).view(1, 3, 1, 1)
+        std = pixels.new_tensor(self.preprocess.std).view(1, 3, 1, 1)
+        features: Tensor = self.model.encode_image((pixels - mean) / std)  # type: ignore[operator]
+        return features
+
+    @torch.no_grad()
+    def encode_texts(self, texts: Sequence[str]) -> Tensor:
+        """Encode texts into raw features (n, D); texts over the context are cut before the end token."""
+        tokens = self.tokenizer(list(texts)).to(self.device)
+        features: Tensor = self.model.encode_text(tokens)  # type: ignore[operator]
+        return features.float()
+
+    def text_similarity_features(self, texts: Sequence[str]) -> Tensor:
+        """Encode texts into unit-length features (n, D)."""
+        return F.normalize(self.encode_texts(texts), dim=-1)
+
+
+def load_clip(source: ModelSource, *, device: torch.device | str = "cpu", reporter: Reporter = SILENT) -> Clip:
+    """Build a model and load its weights, in float32 and evaluation mode.
+
+    Raises:
+        InputError: The model or its weights are missing, damaged or do not fit each other.
+        UsageError: The activation of the weights cannot be known.
+    """
+    resolved = resolve(source)
+    for remark in resolved.remarks:
+        reporter.info(remark)
+    model = _build(resolved)
+    preprocess = _preprocess(model, resolved)
+    return Clip(
+        model=model.to(device).eval(),
+        name=resolved.name,
+        source=source,
+        model_config=resolved.model_config,
+        preprocess=preprocess,
+        tokenizer=_tokenizer(resolved),
+        sha256=sha256_of_weights(model.state_dict()),
+    )
+
+
+def _build(resolved: ResolvedSource) -> nn.Module:
+    from open_clip.factory import load_checkpoint
+
+    with _quiet_open_clip():
+        try:
+            model = build_architecture(resolved.model_config)
+        except Exception as error:
+            raise InputError(
+                f"the model configuration of {resolved.name} cannot be built: {_first_line(error)}",
+                "check open_clip_config.json",
+            ) from error
+        try:
+            load_checkpoint(model, str(resolved.weights), strict=True, weights_only=True)
+        except Exception as error:
+            raise InputError(
+                f"the weights in {resolved.weights} cannot be loaded: {_first_line(error)}",
+                "is the file complete, and made for this model?",
+            ) from error
+    return model
+
+
+def build_architecture(model_config: Mapping[str, Any]) -> nn.Module:
+    """Build an open_clip module with random weights from a ``model_cfg``; no weights are fetched."""
+    import open_clip
+    from open_clip.model import CLIP, CustomTextCLIP
+
+    values = {key: value for key, value in model_config.items() if key != "custom_text"}
+    if "multimodal_cfg" in values:
+        return open_clip.CoCa(**values)
+    vision = {**values["vision_cfg"], "timm_model_pretrained": False}
+    text = {**values["text_cfg"], "hf_model_pretrained": False}
+    uses_custom_text = model_config.get("custom_text", False) or "hf_model_name" in text
+    build = CustomTextCLIP if uses_custom_text else CLIP
+    return build(**{**values, "vision_cfg": vision, "text_cfg": text})
+
+
+def _preprocess(model: nn.Module, resolved: ResolvedSource) -> Preprocess:
+    from open_clip.transform import PreprocessCfg
+
+    known = PreprocessCfg.__dataclass_fields__
+    values = PreprocessCfg(**{key: value for key, value in resolved.preprocess.items() if key in known})
+    size: Any = cast(Any, model.visual).image_size
+    sides = tuple(size) if isinstance(size, (tuple, list)) else (size, size)
+    if sides[0] != sides[1]:
+        raise InputError(f"{resolved.name} takes images of {sides[0]} x {sides[1]} pixels", "choose a square one")
+    mean, std = tuple(values.mean), tuple(values.std)
+    return Preprocess(int(sides[0]), mean, std, values.interpolation, values.resize_mode)
+
+
+def _tokenizer(resolved: ResolvedSource) -> Callable[[Sequence[str]], Tensor]:
+    from open_clip.tokenizer import HFTokenizer, SimpleTokenizer
+
+    text = resolved.model_config["text_cfg"]
+    context = int(text.get("context_length", 77))
+    if "hf_tokenizer_name" not in text:
+        plain: Callable[[Sequence[str]], Tensor] = SimpleTokenizer(context_length=context)
+        return plain
+    try:
+        foreign: Callable[[Sequence[str]], Tensor] = HFTokenizer(
+            text["hf_tokenizer_name"], context_length=context, **text.get("tokenizer_kwargs", {})
+        )
+    except Exception as error:
+        raise InputError(
+            f"the tokenizer {text['hf_tokenizer_name']} of {resolved.name} cannot be loaded: {_first_line(error)}",
+            "it needs the transformers package and the tokenizer's files in the local hub cache",
+        ) from error
+    return foreign
+
+
+def sha256_of_weights(state: Mapping[str, Tensor]) -> str:
+    """Hash names, shapes, dtypes and bytes of all tensors, in name order."""
+    digest = hashlib.sha256()
+    for name in sorted(state):
+        tensor = state[name].detach().cpu().contiguous()
+        digest.update(f"{name}|{tuple(tensor.shape)}|{tensor.dtype}|".encode())
+        digest.update(tensor.flatten().view(torch.uint8).numpy().data)
+    return digest.hexdigest()
+
+
+@contextmanager
+def _quiet_open_clip() -> Iterator[None]:
+    """Keep open_clip's remarks, which go to the root logger, off our stderr."""
+    previous = logging.root.manager.disable
+    logging.disable(logging.CRITICAL)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        logging.disable(previous)
+
+
+def _first_line(error: Exception) -> str:
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    return (" ".join(lines[:2]) or type(error).__name__)[:300]
+
+
+def choose_device(name: str) -> torch.device:
+    """Return the device for ``auto``, ``cpu`` or ``cuda``.
+
+    Raises:
+        InputError: A GPU was asked for and there is none.
+    """
+    if name == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    if name == "cuda" and not torch.cuda.is_available():
+        raise InputError("--device cuda: no CUDA device is available", "use --device cpu")
+    return torch.device(name)

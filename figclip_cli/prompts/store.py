@@ -1,0 +1,172 @@
+"""prompts.jsonl: one header line, then one line per event. The layout is described in docs/file-formats.md."""
+
+from __future__ import annotations
+
+import gc
+import hashlib
+import shutil
+import tempfile
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, BinaryIO, cast
+
+import msgspec
+
+from figclip_cli.errors import InputError
+from figclip_cli.files import canonical_json, replacing, require_file
+from figclip_cli.prompts.roles import Role
+
+FORMAT = "figclip-prompts"
+FORMAT_VERSION = 1
+_REBUILD = "build it again with `figclip build-prompts`"
+
+
+class Negative(msgspec.Struct, frozen=True, forbid_unknown_fields=True, gc=False):
+    """A text that is almost the prompt, and is false.
+
+    Attributes:
+        kind: ``verb-role``, ``role-noun-swap`` or ``role-noun-replace``.
+        text: The text.
+        change: What was changed, enough to undo it; its keys depend on the kind (docs/file-formats.md).
+    """
+
+    kind: str
+    text: str
+    change: dict[str, Any]
+
+
+class PromptEvent(msgspec.Struct, frozen=True, forbid_unknown_fields=True, gc=False):
+    """One event of one annotation of a clip.
+
+    Attributes:
+        clip_id: The clip.
+        annotation_index: Which of the clip's annotations, from 0.
+        event_index: Which event of the clip, from 0.
+        verb: The verb as a word.
+        verb_sense: Its sense, for example ``walk.01``.
+        roles: The roles in ``text``, in order.
+        lost_roles: Roles left out because the text was over the model's context.
+        text: The prompt.
+        negatives: Hard negatives of the prompt.
+    """
+
+    clip_id: str
+    annotation_index: int
+    event_index: int
+    verb: str
+    verb_sense: str
+    roles: tuple[Role, ...]
+    lost_roles: tuple[Role, ...]
+    text: str
+    negatives: tuple[Negative, ...]
+
+    @property
+    def key(self) -> tuple[str, int, int]:
+        """What identifies the event, and what lines are sorted by."""
+        return self.clip_id, self.annotation_index, self.event_index
+
+
+@dataclass(frozen=True)
+class PromptsFile:
+    """A prompts file as read.
+
+    Attributes:
+        header: The first line: options, seed, sources and counts.
+        events: In file order.
+        sha256: Hash of the file's bytes.
+    """
+
+    header: dict[str, Any]
+    events: tuple[PromptEvent, ...]
+    sha256: str
+
+
+def write_prompts(path: Path, events: Iterable[PromptEvent], header: Callable[[], dict[str, Any]]) -> None:
+    """Write a prompts file, whole or not at all.
+
+    Args:
+        header: Called after the last event, because the counts are only known then.
+    """
+    with replacing(path) as temporary, tempfile.TemporaryFile(dir=path.parent) as lines:
+        for event in events:
+            lines.write(f"{canonical_json(msgspec.to_builtins(event))}\n".encode())
+        lines.seek(0)
+        with temporary.open("wb") as file:
+            first = {**header(), "format": FORMAT, "format_version": FORMAT_VERSION}
+            file.write(f"{canonical_json(first)}\n".encode())
+            shutil.copyfileobj(cast(BinaryIO, lines), file)
+
+
+def read_prompts(path: Path) -> PromptsFile:
+    """Read and check a prompts file.
+
+    Raises:
+        InputError: The file is missing, empty, of another format or version, has a broken or repeated line, or
+            has fewer or more events than its header counts.
+    """
+    require_file(path, "prompts file", "build it with `figclip build-prompts`")
+    digest = hashlib.sha256()
+    decoder = msgspec.json.Decoder(PromptEvent)
+    events: dict[tuple[str, int, int], PromptEvent] = {}
+    with _collector_paused(), path.open("rb") as file:
+        first = file.readline()
+        digest.update(first)
+        header, expected = _read_header(first, path)
+        for number, line in enumerate(file, start=2):
+            digest.update(line)
+            event = _read_event(line, decoder, f"prompts file {path}, line {number}")
+            if events.setdefault(event.key, event) is not event:
+                name = f"clip {event.clip_id}, annotation {event.annotation_index}, event {event.event_index}"
+                raise InputError(f"prompts file {path}, line {number}: {name} is there already", _REBUILD)
+    if len(events) != expected:
+        why = "the file is cut off" if len(events) < expected else "lines were added"
+        raise InputError(f"prompts file {path} has {len(events)} events, its header says {expected}: {why}", _REBUILD)
+    return PromptsFile(header, tuple(events.values()), digest.hexdigest())
+
+
+@contextmanager
+def _collector_paused() -> Iterator[None]:
+    """Pause the cyclic garbage collector: events form no cycles, and visiting them over and over costs most time."""
+    was_enabled = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if was_enabled:
+            gc.enable()
+
+
+def _read_header(line: bytes, path: Path) -> tuple[dict[str, Any], int]:
+    """Return the header and the number of events it promises."""
+    if not line.strip():
+        raise InputError(f"prompts file {path} is empty", _REBUILD)
+    try:
+        header = msgspec.json.decode(line, type=dict[str, Any])
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        raise InputError(f"prompts file {path}, line 1: no header ({error})", "is it a prompts.jsonl?") from error
+    if header.get("format") != FORMAT:
+        raise InputError(f"prompts file {path}, line 1: the format is not '{FORMAT}'", "is it a prompts.jsonl?")
+    version = header.get("format_version")
+    if version != FORMAT_VERSION:
+        which = f"format version {version}, this figclip reads {FORMAT_VERSION}"
+        raise InputError(f"prompts file {path} has {which}", _REBUILD)
+    for key in ("counts", "options"):
+        if not isinstance(header.get(key), dict):
+            raise InputError(f"prompts file {path}, line 1: the header has no {key}", _REBUILD)
+    expected = header["counts"].get("events")
+    if not isinstance(expected, int) or isinstance(expected, bool):
+        raise InputError(f"prompts file {path}, line 1: the header does not count the events", _REBUILD)
+    return header, expected
+
+
+def _read_event(line: bytes, decoder: msgspec.json.Decoder[PromptEvent], where: str) -> PromptEvent:
+    try:
+        event = decoder.decode(line)
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        # ValidationError is a DecodeError: a wrong type or a missing key reads like a line that is no JSON.
+        raise InputError(f"{where}: {error}", _REBUILD) from error
+    if min(event.annotation_index, event.event_index) < 0:
+        raise InputError(f"{where}: a negative index", _REBUILD)
+    return event

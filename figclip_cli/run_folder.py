@@ -1,0 +1,165 @@
+"""``runs/NAME/``: what ``adapt`` leaves behind and later stages read.
+
+Files: ``config.json`` (resolved), ``environment.json``, ``metrics.jsonl``, ``adapter.safetensors``,
+``contextualizer.safetensors``, ``checkpoints/``, ``README.md`` (model card) and ``DONE``, written last.
+"""
+
+from __future__ import annotations
+
+import platform
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+from figclip_cli import __version__
+from figclip_cli.errors import InputError, UsageError
+from figclip_cli.files import clear, read_json, write_json
+
+RUN_FORMAT = "figclip-run"
+RUN_FORMAT_VERSION = 1
+DEFAULT_RUNS = Path("runs")
+# More epochs continue a run exactly, since nothing in an epoch depends on how many there will be.
+_MAY_CHANGE_ON_RESUME = {"epochs"}
+_PACKAGES = ("torch", "open_clip_torch", "loralib", "av", "h5py", "numpy", "safetensors", "triton")
+
+
+@dataclass(frozen=True)
+class RunFolder:
+    """Paths inside a run folder."""
+
+    path: Path
+
+    @property
+    def name(self) -> str:
+        """Last part of the path."""
+        return self.path.resolve().name
+
+    @property
+    def config_file(self) -> Path:
+        """Resolved configuration."""
+        return self.path / "config.json"
+
+    @property
+    def environment_file(self) -> Path:
+        """Versions, machine and command."""
+        return self.path / "environment.json"
+
+    @property
+    def metrics_file(self) -> Path:
+        """One JSON line per training step."""
+        return self.path / "metrics.jsonl"
+
+    @property
+    def adapter_file(self) -> Path:
+        """LoRA matrices."""
+        return self.path / "adapter.safetensors"
+
+    @property
+    def contextualizer_file(self) -> Path:
+        """Weights of the video contextualizer."""
+        return self.path / "contextualizer.safetensors"
+
+    @property
+    def checkpoint_file(self) -> Path:
+        """State after the last finished epoch."""
+        return self.path / "checkpoints" / "last.safetensors"
+
+    @property
+    def card_file(self) -> Path:
+        """Model card."""
+        return self.path / "README.md"
+
+    @property
+    def done_file(self) -> Path:
+        """Empty file that exists only in a finished run."""
+        return self.path / "DONE"
+
+    @property
+    def is_done(self) -> bool:
+        """Whether the run finished."""
+        return self.done_file.is_file()
+
+    def prepare(self, config: Mapping[str, Any], *, resume: bool, overwrite: bool) -> bool:
+        """Make the folder, or take it up again; return whether an earlier run goes on.
+
+        Raises:
+            UsageError: The folder exists and neither flag allows touching it, or the run to resume was made
+                with another configuration.
+        """
+        if self.path.exists() and any(self.path.iterdir() if self.path.is_dir() else [self.path]):
+            if overwrite:
+                clear(self.path)
+            elif not resume:
+                raise UsageError(
+                    f"the run folder {self.path} already exists",
+                    "pass --resume to go on with it, --overwrite to start anew, or --name for another folder",
+                )
+            elif self.config_file.is_file():
+                self._refuse_other_config(config)
+                self.done_file.unlink(missing_ok=True)
+                write_json(self.config_file, dict(config))
+                return True
+        self.path.mkdir(parents=True, exist_ok=True)
+        write_json(self.config_file, dict(config))
+        return False
+
+    def _refuse_other_config(self, config: Mapping[str, Any]) -> None:
+        stored = read_json(self.config_file, "run configuration")
+        keys = {*stored, *config} - _MAY_CHANGE_ON_RESUME
+        differing = sorted(key for key in keys if stored.get(key) != config.get(key))
+        if differing:
+            raise UsageError(
+                f"{self.path} was started with another {', '.join(differing)}",
+                "resume with the flags and files of that run, or choose another --name",
+            )
+
+    def load_config(self) -> dict[str, Any]:
+        """Return the configuration of a finished run.
+
+        Raises:
+            InputError: The folder is not a run, or the run is not finished.
+        """
+        if not self.path.is_dir():
+            raise InputError(f"the run folder {self.path} does not exist", "make one with figclip adapt")
+        config = read_json(self.config_file, "run configuration")
+        if not isinstance(config, dict) or config.get("format") != RUN_FORMAT:
+            raise InputError(f"{self.config_file} is not the configuration of a figclip run", "check the path")
+        if config.get("format_version") != RUN_FORMAT_VERSION:
+            raise InputError(
+                f"{self.path} has run format {config.get('format_version')}, this version reads {RUN_FORMAT_VERSION}",
+                "use the figclip version that made it",
+            )
+        if not self.is_done:
+            raise InputError(f"the run {self.path} is not finished", "go on with figclip adapt --resume")
+        return config
+
+
+def newest_finished_run(runs: Path = DEFAULT_RUNS) -> RunFolder | None:
+    """Return the run whose ``DONE`` is newest, or None where there is none."""
+    done = sorted(runs.glob("*/DONE"), key=lambda file: (file.stat().st_mtime_ns, file.parent.name))
+    return RunFolder(done[-1].parent) if done else None
+
+
+def environment() -> dict[str, Any]:
+    """Return versions, machine and command, for ``environment.json`` and results."""
+    return {
+        "figclip": __version__,
+        "python": platform.python_version(),
+        "platform": platform.platform(),
+        "command": ["figclip", *sys.argv[1:]],
+        "packages": package_versions(),
+    }
+
+
+def package_versions() -> dict[str, str]:
+    """Return the versions of the packages that numbers depend on."""
+    found = {}
+    for name in _PACKAGES:
+        try:
+            found[name] = metadata.version(name)
+        except metadata.PackageNotFoundError:
+            continue
+    return found

@@ -1,0 +1,10 @@
+"""The contrastive objective of figclip: bidirectional InfoNCE with private hard negatives.
+
+Installed as ``figclip_kernels``. The package depends on torch alone and knows nothing of videos.
+"""
+
+from __future__ import annotations
+
+from .reference import ContrastiveOutput, contrastive_loss
+
+__all__ = ["ContrastiveOutput", "contrastive_loss"]

@@ -1,0 +1,126 @@
+"""The house keeps its shape: stage order, thin commands, quick help, sizes, documented names."""
+
+from __future__ import annotations
+
+import ast
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[1]
+PACKAGE = ROOT / "figclip_cli"
+FILES = sorted(PACKAGE.rglob("*.py"))
+STAGES = ("frames", "prompts", "adapt", "evaluate", "export")
+# What a room may import from figclip_cli, besides itself and the modules beside the rooms.
+MAY_IMPORT = {
+    "frames": {"models"},
+    "prompts": {"models"},
+    "models": set(),
+    "adapt": {"models", "frames", "prompts"},
+    "evaluate": {"models", "frames", "prompts"},
+    "export": {"models", "frames", "prompts"},
+    "demo": {"models", *STAGES},
+    "commands": {"models", "demo", *STAGES},
+}
+MAX_FILE_LINES, MAX_FUNCTION_LINES = 400, 80
+
+
+def imported_modules(path: Path) -> set[str]:
+    names = set()
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            names |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            names |= {node.module} | {f"{node.module}.{alias.name}" for alias in node.names}
+    return names
+
+
+def room_of(module: str) -> str | None:
+    parts = module.split(".")
+    return parts[1] if len(parts) > 1 and parts[0] == "figclip_cli" and parts[1] in MAY_IMPORT else None
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(PACKAGE)))
+def test_data_flows_one_way(path):
+    room = path.relative_to(PACKAGE).parts[0]
+    allowed = MAY_IMPORT.get(room, set(MAY_IMPORT) if path.name in ("app.py", "__main__.py") else set()) | {room}
+    forbidden = {m for m in imported_modules(path) if (r := room_of(m)) is not None and r not in allowed}
+    assert not forbidden, f"{path.name} must not import {forbidden}"
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(PACKAGE)))
+def test_only_the_command_line_knows_typer_and_rich(path):
+    if path.relative_to(PACKAGE).parts[0] in ("commands", "app.py", "console.py"):
+        return
+    assert not {module.split(".")[0] for module in imported_modules(path)} & {"typer", "rich", "click"}
+
+
+@pytest.mark.parametrize("path", [*FILES, *sorted((ROOT / "kernels").rglob("*.py"))], ids=lambda path: path.name)
+def test_files_and_functions_stay_short_and_public_names_are_documented(path):
+    text = path.read_text()
+    assert text.count("\n") <= MAX_FILE_LINES
+    for node in ast.walk(ast.parse(text)):
+        if isinstance(node, (ast.FunctionDef, ast.ClassDef)):
+            if isinstance(node, ast.FunctionDef):
+                length = (node.end_lineno or 0) - node.lineno + 1
+                assert length <= MAX_FUNCTION_LINES, f"{path.name}: {node.name} has {length} lines"
+            if not node.name.startswith("_"):
+                local = isinstance(node, ast.FunctionDef) and node.name in ("run", "score", "advance", "close")
+                assert local or ast.get_docstring(node), f"{path.name}: {node.name} has no docstring"
+
+
+VERBS = (
+    ["--help"],
+    ["extract-frames", "--help"],
+    ["build-prompts", "--help"],
+    ["adapt", "--help"],
+    ["evaluate", "--help"],
+    ["evaluate", "retrieval", "--help"],
+    ["export", "--help"],
+    ["demo", "--help"],
+)
+
+
+@pytest.mark.parametrize("arguments", VERBS, ids=" ".join)
+def test_help_imports_nothing_heavy(arguments):
+    code = (
+        "import sys\nsys.argv[0] = 'figclip'\nfrom figclip_cli.app import app\n"
+        f"try:\n    app({arguments!r}, prog_name='figclip')\nexcept SystemExit:\n    pass\n"
+        "heavy = {'torch', 'h5py', 'av', 'open_clip', 'numpy', 'PIL'} & set(sys.modules)\n"
+        "assert not heavy, heavy\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert "Usage: figclip" in done.stdout
+
+
+def test_help_answers_under_400_ms_of_processor_time(figclip):
+    """Processor time, not wall-clock time, so that a busy machine does not decide; best of three."""
+    figclip("--help")
+
+    def seconds() -> float:
+        before = os.times()
+        assert figclip("--help").returncode == 0
+        after = os.times()
+        return (after.children_user - before.children_user) + (after.children_system - before.children_system)
+
+    started = time.monotonic()
+    assert min(seconds() for _ in range(3)) < 0.4, time.monotonic() - started
+
+
+def test_the_version_is_said_once_and_the_changelog_agrees(figclip):
+    from figclip_cli import __version__
+
+    assert figclip("--version").stdout.strip() == f"figclip {__version__}"
+    assert f'version = "{__version__}"' in (ROOT / "pyproject.toml").read_text()
+    headings = [line for line in (ROOT / "CHANGELOG.md").read_text().splitlines() if line.startswith("## ")]
+    assert headings[0] == "## Unreleased"
+
+
+def test_an_unknown_verb_and_flag_are_usage_errors(figclip):
+    assert figclip("extract").returncode == 2
+    assert figclip("adapt", "--rnak", "8").returncode == 2
