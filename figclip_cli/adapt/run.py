@@ -29,7 +29,7 @@ from figclip_cli.models.contextualizer import ContextualizerConfig, VideoContext
 from figclip_cli.models.lora import AdaptedModule, adapter_state, attach_lora
 from figclip_cli.models.source import ModelSource
 from figclip_cli.models.tensors import save_tensors
-from figclip_cli.models.text_features import encode_distinct
+from figclip_cli.models.text_features import TextFeatures, encode_distinct
 from figclip_cli.prompts import PromptsFile, read_prompts
 from figclip_cli.reporting import SILENT, Reporter
 from figclip_cli.run_folder import RUN_FORMAT, RUN_FORMAT_VERSION, RunFolder, environment
@@ -94,32 +94,13 @@ def adapt(
     clip.check_frames(size=frames.recipe.size, crop=frames.recipe.crop, reporter=reporter)
     modules = attach_lora(clip.model, options.lora(), seed=options.seed, image_size=clip.preprocess.size)
     contextualizer = _contextualizer(clip, frames, options)
-    summary = _parameter_counts(clip, contextualizer, modules)
-    reporter.info(describe_modules(modules, summary["lora_parameters"], summary["base_parameters"]))
+    counts = _parameter_counts(clip, contextualizer, modules)
+    reporter.info(describe_modules(modules, counts["lora_parameters"], counts["base_parameters"]))
 
     config = _config(clip, frames, prompts, coverage, clip_ids, modules, options)
     resuming = run.prepare(config, resume=resume, overwrite=overwrite)
     write_json(run.environment_file, environment())
-    used = set(clip_ids)
-    events = [event for event in prompts.events if event.clip_id in used]
-    texts = encode_distinct(
-        clip,
-        texts_of(events, hard_negatives=options.hard_negatives),
-        cache_beside=prompts_path,
-        reporter=reporter,
-    )
-    if texts.overlong:
-        reporter.warn(f"{len(texts.overlong)} of {len(texts.row_of)} texts are over the context: their end is unseen")
-    annotations = annotations_by_clip(
-        events, texts, events_per_clip=frames.recipe.events, hard_negatives=options.hard_negatives
-    )
-    batches = ClipBatches(
-        ClipDataset(frames, annotations, options.seed),
-        clip_ids,
-        size=options.batch_clips,
-        seed=options.seed,
-        workers=workers,
-    )
+    texts, batches = _training_data(clip, frames, prompts, prompts_path, clip_ids, options, workers, reporter)
     trainer = Trainer(
         clip,
         contextualizer,
@@ -144,8 +125,31 @@ def adapt(
         steps=trainer.step,
         train_seconds=seconds,
         overlong_texts=len(texts.overlong),
-        **summary,
+        **counts,
     )
+
+
+def _training_data(
+    clip: Clip,
+    frames: FramesReader,
+    prompts: PromptsFile,
+    prompts_path: Path,
+    clip_ids: Sequence[str],
+    options: AdaptOptions,
+    workers: int,
+    reporter: Reporter,
+) -> tuple[TextFeatures, ClipBatches]:
+    """Encode every text of the used clips once, and make the batches that refer to them."""
+    used = set(clip_ids)
+    events = [event for event in prompts.events if event.clip_id in used]
+    wanted = texts_of(events, hard_negatives=options.hard_negatives)
+    texts = encode_distinct(clip, wanted, cache_beside=prompts_path, reporter=reporter)
+    annotations = annotations_by_clip(
+        events, texts, events_per_clip=frames.recipe.events, hard_negatives=options.hard_negatives
+    )
+    dataset = ClipDataset(frames, annotations, options.seed)
+    batches = ClipBatches(dataset, clip_ids, size=options.batch_clips, seed=options.seed, workers=workers)
+    return texts, batches
 
 
 def _contextualizer(clip: Clip, frames: FramesReader, options: AdaptOptions) -> VideoContextualizer | None:

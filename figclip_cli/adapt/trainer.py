@@ -101,7 +101,7 @@ class Trainer:
     def _train_step(self, batch: Batch) -> dict[str, Any]:
         try:
             terms = self._loss(batch)
-            loss = float(terms.total)
+            loss = terms.total.item()
             if not torch.isfinite(terms.total):
                 raise VerificationError(
                     f"the loss is {loss} at step {self.step + 1}, on the clips {', '.join(batch.clip_ids)}",

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -18,6 +18,9 @@ from figclip_cli.commands.model_flags import (
 )
 from figclip_cli.commands.tables import adapted_modules_table
 from figclip_cli.console import Terminal
+
+if TYPE_CHECKING:
+    from figclip_cli.adapt import AdaptSummary
 
 
 def adapt(
@@ -93,6 +96,10 @@ def adapt(
         overwrite=overwrite,
         reporter=terminal,
     )
+    _print(terminal, summary)
+
+
+def _print(terminal: Terminal, summary: AdaptSummary) -> None:
     document: dict[str, Any] = {
         "run": str(summary.run.path),
         "clips_annotated": summary.coverage.prompts,

@@ -31,7 +31,7 @@ def build_prompts(
     annotations: Annotated[
         list[Path] | None,
         typer.Argument(
-            metavar="[ANNOTATIONS.json]...",
+            metavar="ANNOTATIONS.json",
             help=f"VidSitu annotation files. Default: the one that matches {DEFAULT_PATTERN}.",
             show_default=False,
         ),

@@ -156,10 +156,6 @@ def _query_features(
     """Return unit features (distinct, D) of distinct queries, the row of each query, and overlong texts."""
     distinct = list(dict.fromkeys(query.texts for query in queries))
     encoded = encode_distinct(clip, [text for texts in distinct for text in texts], reporter=reporter)
-    if encoded.overlong:
-        reporter.warn(
-            f"{len(encoded.overlong)} of {len(encoded.row_of)} texts are over the context: their end is unseen"
-        )
     means = torch.stack([encoded.features[encoded.rows(texts)].mean(0) for texts in distinct])
     row_of = {texts: row for row, texts in enumerate(distinct)}
     rows = np.array([row_of[query.texts] for query in queries], dtype=np.int64)

@@ -10,6 +10,9 @@ from __future__ import annotations
 import os
 import re
 import shutil
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
 
@@ -51,6 +54,24 @@ def decode_with_ffmpeg(path: Path, info: VideoInfo, targets_seconds: Times) -> D
     Raises:
         ClipError: Not one frame can be decoded.
     """
+    with _printable_name(path) as path:
+        return _decode(path, info, targets_seconds)
+
+
+@contextmanager
+def _printable_name(path: Path) -> Iterator[Path]:
+    """Yield the path, or a link to it under a plain name: ffmpeg-python takes no name that is not UTF-8."""
+    try:
+        os.fspath(path).encode()
+        yield path
+    except UnicodeEncodeError:
+        with tempfile.TemporaryDirectory() as folder:
+            link = Path(folder, "clip")
+            link.symlink_to(path.resolve())
+            yield link
+
+
+def _decode(path: Path, info: VideoInfo, targets_seconds: Times) -> DecodedFrames:
     pictures: dict[int, Picture] = {}
     ticks = info.ticks
     if ticks is not None:

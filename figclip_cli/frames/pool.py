@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import multiprocessing
+import os
 import signal
+import threading
 from collections import deque
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor
@@ -35,12 +37,20 @@ def process_clips(sources: Sequence[Source], recipe: SamplingRecipe, *, workers:
 def _executor(workers: int) -> ProcessPoolExecutor:
     # Spawned, not forked: a fork copies the locks of threads that are not there any more.
     context = multiprocessing.get_context("spawn")
-    return ProcessPoolExecutor(workers, mp_context=context, initializer=_ignore_interrupts)
+    return ProcessPoolExecutor(workers, mp_context=context, initializer=_start_worker)
 
 
-def _ignore_interrupts() -> None:
-    """Leave Ctrl-C to the parent, which stops the pool in order."""
+def _start_worker() -> None:
+    """Leave Ctrl-C to the parent, which stops the pool in order; end when the parent is killed."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    threading.Thread(target=_end_with_parent, daemon=True).start()
+
+
+def _end_with_parent() -> None:
+    parent = multiprocessing.parent_process()
+    if parent is not None:
+        parent.join()
+        os._exit(1)
 
 
 def _in_parallel(sources: Sequence[Source], recipe: SamplingRecipe, workers: int) -> Iterator[ClipResult]:

@@ -76,11 +76,12 @@ def _probe_container(container: av.container.InputContainer) -> VideoInfo:
     stream = video_stream(container)
     time_base = stream.time_base or Fraction(1, _MICROSECONDS)
     ticks: list[int] = []
-    complete, end, last_duration = True, 0, 0
+    complete, timed, end, last_duration = True, False, 0, 0
     try:
         for packet in container.demux(stream):
             if packet.size == 0 or packet.is_discard:
                 continue
+            timed = timed or packet.pts is not None or packet.dts is not None
             if packet.pts is None:
                 complete = False
                 continue
@@ -89,6 +90,8 @@ def _probe_container(container: av.container.InputContainer) -> VideoInfo:
                 end, last_duration = packet.pts + (packet.duration or 0), packet.duration or 0
     except av.error.FFmpegError:
         complete = complete and bool(ticks)  # a torn tail: what came before it stands
+    if not timed:
+        raise ClipError("the stream has no presentation times; put it into a container such as mp4 or mkv")
     rate = stream.average_rate or stream.guessed_rate
     frame_seconds = float(last_duration * time_base) or (1.0 / float(rate) if rate else 0.04)
     if ticks and not last_duration:

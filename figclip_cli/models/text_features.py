@@ -58,6 +58,8 @@ def encode_distinct(
     """
     distinct = sorted(set(texts))
     overlong = overlong_texts(clip, distinct)
+    if overlong:
+        reporter.warn(f"{len(overlong)} of {len(distinct)} texts are over the context: their end is unseen")
     row_of = {text: row for row, text in enumerate(distinct)}
     if cache_beside is None:
         return TextFeatures(_encode(clip, distinct, reporter), row_of, overlong)

@@ -86,6 +86,7 @@ class _Tally:
     overflow: Counter[str] = field(default_factory=Counter)
 
     def add(self, event: PromptEvent, fitted: Fitted, options: PromptOptions) -> None:
+        """Count one finished event."""
         self.events += 1
         self.verbs.add(event.verb_sense)
         self.roles.update(role.arg for role in event.roles)
@@ -129,6 +130,7 @@ def build(
     counts: dict[str, Any] = {}
 
     def header() -> dict[str, Any]:
+        """Return the header, once all events are made."""
         counts.update(_counts(builder, annotations, missing))
         return {
             "tool_version": __version__,

