@@ -177,7 +177,8 @@ class ClipBatches:
         shuffled = [self._clip_ids[i] for i in generator.permutation(len(self._clip_ids))]
         batches = [shuffled[i : i + self._size] for i in range(0, len(shuffled), self._size)]
         if len(batches) > 1 and len(batches[-1]) == 1:
-            batches[-2] += batches.pop()
+            single = batches.pop()
+            batches[-1] += single
         return batches
 
     def epoch(self, epoch: int) -> Iterator[Batch]:

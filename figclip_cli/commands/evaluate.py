@@ -123,8 +123,7 @@ def retrieval(
     if results.missing:
         first = next(iter(results.missing))
         raise PartialError(
-            f"{len(results.missing)} of {results.asked['clips']} clips were not evaluated, the first is {first}: "
-            f"{results.missing[first]}",
+            f"{len(results.missing)} clips were not evaluated, the first is {first}: {results.missing[first]}",
             f'all of them are listed under "missing" in {output}; the gallery is smaller than asked for',
         )
 

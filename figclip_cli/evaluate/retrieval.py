@@ -79,6 +79,7 @@ def evaluate_retrieval(
     options = options or RetrievalOptions()
     queries, missing = _evaluable(captions, frames)
     items = list(dict.fromkeys((query.clip_id, query.event_index) for query in queries))
+    kind = "clips" if queries[0].event_index is None else "events"
     asked = {(query.clip_id, query.event_index) for query in captions.queries}
     texts, row_of_query, overlong = _query_features(clip, queries, reporter)
     column = {item: index for index, item in enumerate(items)}
@@ -103,12 +104,12 @@ def evaluate_retrieval(
         task="zero-shot retrieval",
         dataset_id=captions.dataset_id,
         dataset_sha256=captions.sha256,
-        asked={"clips": len(asked), "texts": len(captions.queries)},
-        evaluated={"clips": len(items), "texts": len(queries)},
+        asked={kind: len(asked), "texts": len(captions.queries)},
+        evaluated={kind: len(items), "texts": len(queries)},
         missing=missing,
         protocol={
             "captions_format": captions.format,
-            "level": "event" if queries[0].event_index is not None else "video",
+            "level": "video" if kind == "clips" else "event",
             "zero_shot": True,
             "contextualizer": False,
             "pooling": options.pooling,

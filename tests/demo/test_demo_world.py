@@ -114,7 +114,7 @@ def test_the_split_lists_name_the_clips_that_have_annotation_and_video(world):
 
 def test_prompts_can_be_built_from_the_world(world, tmp_path):
     build([world.annotations["train"]], tmp_path / "prompts.jsonl", options=PromptOptions())
-    prompts = list(read_prompts(tmp_path / "prompts.jsonl").prompts)
+    prompts = read_prompts(tmp_path / "prompts.jsonl").events
     assert len(prompts) == COUNTS["train"] * EVENTS
     assert all(prompt.text.startswith("In this photo, the action is ") for prompt in prompts)
 
