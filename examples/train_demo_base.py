@@ -263,8 +263,8 @@ def main() -> None:
     config = {"model_cfg": MODEL_CFG, "preprocess_cfg": PREPROCESS_CFG}
     (arguments.out / "open_clip_config.json").write_text(json.dumps(config, indent=2, sort_keys=True) + "\n")
     card = CARD.format(
-        parameters=sum(p.numel() for p in model.parameters()), size=SIZE, frames=arguments.frames, steps=arguments.steps,
-        batch=BATCH, seed=arguments.seed, action=100 * ACTION_SHARE, loose=100 * LOOSE_SHARE,
+        parameters=sum(p.numel() for p in model.parameters()), size=SIZE, frames=arguments.frames,
+        steps=arguments.steps, batch=BATCH, seed=arguments.seed, action=100 * ACTION_SHARE, loose=100 * LOOSE_SHARE,
         naming=100 * (1 - ACTION_SHARE - LOOSE_SHARE), rows="\n".join(f"| {k} | {v} % |" for k, v in figures.items()),
     )  # fmt: skip
     (arguments.out / "README.md").write_text(card)

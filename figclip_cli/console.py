@@ -12,7 +12,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 
 from rich.console import Console
 from rich.progress import (
@@ -29,6 +29,7 @@ from figclip_cli.reporting import SILENT
 from figclip_cli.reporting import Progress as ProgressProtocol
 
 PLAIN_PROGRESS_INTERVAL_SECONDS = 10.0
+_UNLIMITED_COLUMNS = 1000
 
 
 class Terminal:
@@ -48,7 +49,7 @@ class Terminal:
         self.quiet = quiet
         self.verbose = verbose
         self.debug = debug
-        self._out = Console(file=sys.stdout, highlight=False, soft_wrap=True)
+        self._out = Console(file=sys.stdout, highlight=False, soft_wrap=True, width=_width(sys.stdout))
         self._err = Console(file=sys.stderr, highlight=False, soft_wrap=True)
 
     def info(self, message: str) -> None:
@@ -107,6 +108,11 @@ class Terminal:
             plain = _PlainProgress(self, label, total, unit)
             yield plain
             plain.close()
+
+
+def _width(stream: TextIO) -> int | None:
+    """Return a width that cuts nothing off where the reader is a file or a program; a terminal knows its own."""
+    return None if stream.isatty() else _UNLIMITED_COLUMNS
 
 
 def _one_line(text: str) -> str:

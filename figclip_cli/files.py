@@ -17,6 +17,16 @@ from figclip_cli.errors import InputError, MachineError, UsageError
 _BLOCK_BYTES = 1 << 20
 
 
+def _default_file_mode() -> int:
+    """Return the permissions that a new file has under the process's umask."""
+    mask = os.umask(0)
+    os.umask(mask)
+    return 0o666 & ~mask
+
+
+_FILE_MODE = _default_file_mode()
+
+
 @contextmanager
 def replacing(path: Path) -> Iterator[Path]:
     """Yield a temporary path beside ``path``; rename it over ``path`` only when the block succeeds.
@@ -33,6 +43,7 @@ def replacing(path: Path) -> Iterator[Path]:
         try:
             yield temporary
             flush_to_disk(temporary)
+            temporary.chmod(_FILE_MODE)  # some libraries make files that only their owner can read
             temporary.replace(path)
         finally:
             temporary.unlink(missing_ok=True)

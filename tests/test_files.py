@@ -114,3 +114,14 @@ def test_clear_removes_files_folders_and_nothing(tmp_path):
 def test_the_nearest_name_is_offered_else_all():
     assert nearest("epoch", ["epochs", "rank"]) == "did you mean 'epochs'?"
     assert nearest("zzz", ["b", "a"]) == "known: a, b"
+
+
+def test_files_can_be_read_by_whom_the_umask_allows_whatever_library_wrote_them(tmp_path):
+
+    import torch
+    from safetensors.torch import save_file
+
+    with replacing(tmp_path / "x.safetensors") as temporary:
+        save_file({"x": torch.zeros(1)}, temporary)
+    (tmp_path / "plain").touch()
+    assert (tmp_path / "x.safetensors").stat().st_mode == (tmp_path / "plain").stat().st_mode

@@ -5,10 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
+from figclip_cli.adapt import AdaptOptions, AdaptSummary, adapt
 from figclip_cli.demo.base_model import base_model_folder
 from figclip_cli.demo.world import write_world
-
-from figclip_cli.adapt import AdaptOptions, AdaptSummary, adapt
 from figclip_cli.errors import UsageError
 from figclip_cli.evaluate.captions import read_captions
 from figclip_cli.evaluate.results import Results

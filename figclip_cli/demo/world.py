@@ -10,7 +10,8 @@ from pathlib import Path
 from typing import Any
 
 from figclip_cli.demo.render import draw_clip, write_mp4
-from figclip_cli.demo.scenario import ClipPlan, Event, plan_clip
+from figclip_cli.demo.scenario import SPLITS, ClipPlan, Event, plan_clip
+from figclip_cli.errors import UsageError, nearest
 from figclip_cli.files import write_json
 from figclip_cli.reporting import SILENT, Reporter
 
@@ -41,8 +42,12 @@ def write_world(folder: Path, *, seed: int, counts: Mapping[str, int], reporter:
         counts: Clips of each split, for example ``{"train": 160, "valid": 20, "test": 100}``.
 
     Raises:
+        UsageError: A split is not one of the world's.
         MachineError: ffmpeg failed or the disk is full.
     """
+    for split in counts:
+        if split not in SPLITS:
+            raise UsageError(f"the world has no split '{split}'", nearest(split, SPLITS))
     plans = {split: [plan_clip(seed, split, number) for number in range(count)] for split, count in counts.items()}
     videos = {split: folder / "videos" / split for split in plans}
     annotations = {split: folder / f"vsann_{split}_lb.json" for split in plans}

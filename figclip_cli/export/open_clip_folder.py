@@ -8,7 +8,7 @@ from pathlib import Path
 from safetensors.torch import save_file
 from torch import Tensor
 
-from figclip_cli.files import explaining_disk_errors, flush_to_disk, write_json
+from figclip_cli.files import replacing, write_json
 from figclip_cli.models.clip import Clip
 from figclip_cli.models.source import CONFIG_NAME, WEIGHTS_NAME
 
@@ -28,6 +28,5 @@ def write_open_clip_folder(folder: Path, clip: Clip, state: Mapping[str, Tensor]
     # Clones: safetensors refuses tensors that share memory, which tied or sliced weights do.
     tensors = {name: tensor.detach().cpu().clone().contiguous() for name, tensor in sorted(state.items())}
     weights = folder / WEIGHTS_NAME
-    with explaining_disk_errors(weights):
-        save_file(tensors, weights, metadata={"format": "pt"})
-        flush_to_disk(weights)
+    with replacing(weights) as temporary:
+        save_file(tensors, temporary, metadata={"format": "pt"})

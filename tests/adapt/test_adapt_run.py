@@ -229,7 +229,7 @@ def test_clips_without_frames_are_left_out_and_counted(prepared, tmp_path):
         [tmp_path / "frames.h5"], prepared / "prompts.jsonl", RunFolder(tmp_path / "run"), source=source, options=QUICK
     )
     assert (summary.coverage.prompts, summary.coverage.used, summary.coverage.not_ok) == (6, 3, 1)
-    assert "3 of 6 annotated clips have frames (50.0 %); 1 more are short or failed" == summary.coverage.describe()
+    assert summary.coverage.describe() == "3 of 6 annotated clips have frames (50.0 %); 1 more are short or failed"
 
 
 def test_frames_of_another_size_or_with_fewer_events_are_refused(prepared, tmp_path):

@@ -233,3 +233,10 @@ def test_a_video_that_cannot_be_written_is_an_error_with_the_last_words_of_ffmpe
 def test_a_record_is_plain_json_that_survives_a_round_trip():
     record = annotate(plan_clip(0, "valid", 0))
     assert json.loads(json.dumps(record)) == record
+
+
+def test_a_split_that_the_world_does_not_have_is_refused(tmp_path):
+    from figclip_cli.errors import UsageError
+
+    with pytest.raises(UsageError, match="no split 'tset'"):
+        write_world(tmp_path, seed=0, counts={"tset": 1})
