@@ -1,0 +1,76 @@
+"""The demo: all stages in one call, the shape of what the README shows, and folders it must not touch."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from figclip_cli.demo import run as run_module
+from figclip_cli.demo.base_model import base_model_folder
+from figclip_cli.demo.run import run_demo
+from figclip_cli.errors import UsageError
+
+README = Path(__file__).resolve().parents[2] / "README.md"
+
+
+@pytest.fixture(scope="module")
+def summary(tmp_path_factory):
+    """The demo on a world of few clips, for one epoch."""
+    patch = pytest.MonkeyPatch()
+    patch.setattr(run_module, "CLIPS", {"train": 6, "valid": 1, "test": 5})
+    patch.setattr(run_module, "RECIPE", {**run_module.RECIPE, "epochs": 1, "batch_clips": 3})
+    yield run_demo(tmp_path_factory.mktemp("demo") / "demo", workers=1)
+    patch.undo()
+
+
+def test_everything_it_names_exists(summary):
+    assert all(path.exists() for path in summary.files.values())
+    assert summary.files["base model"] == base_model_folder()
+    assert summary.adapted.coverage.used == 6 and summary.adapted.run.is_done
+
+
+def test_it_evaluates_on_clips_that_were_not_trained_on(summary):
+    train = json.loads((summary.files["world"] / "vseg_split_train_lb.json").read_text())
+    test = json.loads((summary.files["world"] / "vseg_split_test_lb.json").read_text())
+    assert not set(train) & set(test)
+    dense, coarse = summary.results
+    assert dense.evaluated == {"events": 25, "texts": 25} and coarse.evaluated == {"clips": 5, "texts": 5}
+    assert all(metric.delta is not None for results in summary.results for metric in results.metrics)
+
+
+def test_the_export_is_verified(summary):
+    assert max(summary.exported.differences.values()) < 1e-5
+
+
+def test_the_readme_shows_the_tables_and_files_of_the_demo(summary):
+    readme = README.read_text()
+    for results in summary.results:
+        assert all(f" {metric.name} " in readme for metric in results.metrics)
+    assert all(f" {what} " in readme for what in summary.files)
+    assert "figclip demo" in (README.parent / "Makefile").read_text() and "make demo" in readme
+
+
+def test_a_folder_that_the_demo_did_not_make_is_never_replaced(tmp_path):
+    (tmp_path / "thesis").mkdir()
+    (tmp_path / "thesis" / "chapter.tex").write_text("years of work")
+    with pytest.raises(UsageError, match="already exists"):
+        run_demo(tmp_path / "thesis")
+    with pytest.raises(UsageError, match="was not made by the demo"):
+        run_demo(tmp_path / "thesis", overwrite=True)
+    assert (tmp_path / "thesis" / "chapter.tex").read_text() == "years of work"
+
+
+def test_the_command_passes_its_flags_on(monkeypatch, summary):
+    from typer.testing import CliRunner
+
+    from figclip_cli.app import app
+
+    seen = {}
+    monkeypatch.setattr(run_module, "run_demo", lambda folder, **flags: seen.update(folder=folder, **flags) or summary)
+    result = CliRunner().invoke(app, ["demo", "here", "--seed", "3", "--overwrite", "--json", "--quiet"])
+    assert result.exit_code == 0 and json.loads(result.stdout)["clips_used"] == 6
+    assert (seen["folder"], seen["seed"], seen["overwrite"]) == (Path("here"), 3, True)
+    table = CliRunner().invoke(app, ["demo", "here"])
+    assert "What was made" in table.stdout and "demo folder" not in table.stderr
