@@ -49,29 +49,31 @@ class Terminal:
         self.quiet = quiet
         self.verbose = verbose
         self.debug = debug
-        self._out = Console(file=sys.stdout, highlight=False, soft_wrap=True, width=_width(sys.stdout))
-        self._err = Console(file=sys.stderr, highlight=False, soft_wrap=True)
+        # File names and annotation go through here: brackets and colons in them are text, not markup or emoji.
+        plain: dict[str, Any] = {"highlight": False, "markup": False, "emoji": False, "soft_wrap": True}
+        self._out = Console(file=sys.stdout, width=_width(sys.stdout), **plain)
+        self._err = Console(file=sys.stderr, **plain)
 
     def info(self, message: str) -> None:
         """Say an ordinary remark on stderr."""
         if not self.quiet:
-            self._err.print(message, markup=False)
+            self._err.print(message)
 
     def detail(self, message: str) -> None:
         """Say a remark for ``--verbose`` on stderr."""
         if self.verbose and not self.quiet:
-            self._err.print(message, style="dim", markup=False)
+            self._err.print(message, style="dim")
 
     def warn(self, message: str) -> None:
         """Say a warning on stderr."""
         if not self.quiet:
-            self._err.print(f"warning: {message}", style="yellow", markup=False)
+            self._err.print(f"warning: {message}", style="yellow")
 
     def error(self, message: str, hint: str = "") -> None:
         """Say an error and its hint on stderr, each on one line."""
-        self._err.print(f"error: {_one_line(message)}", style="red", markup=False)
+        self._err.print(f"error: {_one_line(message)}", style="red")
         if hint:
-            self._err.print(f"hint: {_one_line(hint)}", markup=False)
+            self._err.print(f"hint: {_one_line(hint)}")
 
     def default(self, given: Path | None, default: Path, what: str) -> Path:
         """Return ``given``, or the default name after saying that it is used."""
@@ -93,7 +95,7 @@ class Terminal:
         for table in tables:
             self._out.print(table)
         if text:
-            self._out.print(text, markup=False)
+            self._out.print(text)
 
     @contextmanager
     def track(self, label: str, total: int, unit: str) -> Iterator[ProgressProtocol]:
@@ -125,7 +127,7 @@ def _bar(console: Console) -> Progress:
         TextColumn("{task.description}"),
         BarColumn(),
         MofNCompleteColumn(),
-        TextColumn("{task.fields[unit]}  {task.fields[rate]}{task.fields[note]}", markup=False),
+        TextColumn("{task.fields[unit]}  {task.fields[rate]}{task.fields[note]}"),
         TimeElapsedColumn(),
         TimeRemainingColumn(),
         console=console,

@@ -102,14 +102,11 @@ class Trainer:
         try:
             terms = self._loss(batch)
             loss = terms.total.item()
-            if not torch.isfinite(terms.total):
-                raise VerificationError(
-                    f"the loss is {loss} at step {self.step + 1}, on the clips {', '.join(batch.clip_ids)}",
-                    f"lower --learning-rate; {self._run.checkpoint_file} holds the state after the last good epoch",
-                )
+            self._refuse_non_finite("loss", terms.total, batch)
             self._optimizer.zero_grad(set_to_none=True)
             terms.total.backward()
             gradient_norm = nn.utils.get_total_norm(p.grad for p in self._parameters if p.grad is not None)
+            self._refuse_non_finite("gradient norm", gradient_norm, batch)
             self._optimizer.step()
         except torch.OutOfMemoryError as error:
             raise MachineError(
@@ -127,6 +124,13 @@ class Trainer:
             "learning_rate": self._options.learning_rate,
             "clips": len(batch.clip_ids),
         }
+
+    def _refuse_non_finite(self, what: str, value: Tensor, batch: Batch) -> None:
+        if not torch.isfinite(value):
+            raise VerificationError(
+                f"the {what} is {value.item()} at step {self.step + 1}, on the clips {', '.join(batch.clip_ids)}",
+                f"lower --learning-rate; {self._run.checkpoint_file} holds the state after the last good epoch",
+            )
 
     def _loss(self, batch: Batch) -> Terms:
         device = self._clip.device

@@ -93,8 +93,10 @@ def retrieval(
     if base_only and run is not None:
         raise UsageError("--base-only and --run contradict each other", "leave one of them out")
     chosen_run = RunFolder(run) if run is not None else None
-    if chosen_run is None and not base_only and (chosen_run := newest_finished_run()) is not None:
-        terminal.info(f"run: {chosen_run.path} (default: the newest finished one)")
+    if chosen_run is None and not base_only:
+        chosen_run = newest_finished_run()
+        found = f"{chosen_run.path} (default: the newest finished one)" if chosen_run else "none in runs/, base alone"
+        terminal.info(f"run: {found}")
     frames = frames or [terminal.default(None, Path("frames.h5"), "frames")]
     captions = terminal.default(captions, _default_captions(), "captions")
     default_output = Path("results") / f"retrieval-{captions.stem}-{chosen_run.name if chosen_run else 'base'}.json"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import glob
 import hashlib
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -33,6 +34,8 @@ def write_frames(
     Raises:
         MachineError: The disk is full.
     """
+    for stale in path.parent.glob(f".{glob.escape(path.name)}.*.tmp"):  # of a program that was killed; we hold the lock
+        stale.unlink(missing_ok=True)
     with replacing(path) as temporary, explaining_disk_errors(path), h5py.File(temporary, "w", libver="v110") as file:
         digest = hashlib.sha256()
         _write_clips(file, recipe, clips, digest)

@@ -39,7 +39,7 @@ def load_base(
         raise InputError(
             f"{(source or stored).model} is not the base model of {run.path}: its weights differ "
             f"(SHA-256 {clip.sha256[:12]}, the run started from {config['model']['sha256'][:12]})",
-            "pass the right one with --model",
+            "pass the right one with --model; evaluate takes --base-only for another model",
         )
     return clip
 

@@ -305,3 +305,17 @@ def test_the_newest_finished_run_is_found(finished_run, tmp_path):
         time.sleep(0.02)
     (tmp_path / "unfinished").mkdir()
     assert newest_finished_run(tmp_path).name == "new"
+
+
+def test_a_gradient_that_is_not_finite_never_reaches_the_weights(prepared, tmp_path, monkeypatch):
+    """On the very last step, where no later loss would show it."""
+    real, calls = trainer_module.nn.utils.get_total_norm, []
+
+    def last_one_overflows(gradients):
+        calls.append(1)
+        return real(gradients) * float("inf") if len(calls) == 4 else real(gradients)
+
+    monkeypatch.setattr(trainer_module.nn.utils, "get_total_norm", last_one_overflows)
+    with pytest.raises(VerificationError, match="gradient norm is inf at step 4"):
+        run_adapt(prepared, tmp_path / "run")
+    assert not RunFolder(tmp_path / "run").is_done

@@ -180,3 +180,25 @@ def test_a_wrong_file_is_a_usage_error_that_names_what_is_wrong(tmp_path, text, 
 def test_a_missing_configuration_file_is_a_usage_error(tmp_path):
     result = run("cook", "--config", tmp_path / "absent.toml")
     assert result.exit_code == 2 and "cannot be read" in result.stderr
+
+
+def test_brackets_and_colons_in_names_are_text():
+    """Not Rich's markup or emoji: ``[/red]`` would even be an error."""
+    result = run("cook", "[/red]x[bold]:smile:")
+    assert result.exit_code == 0 and "(default)" not in result.stderr
+    terminal_text = CliRunner().invoke(build_echo(), ["[/red]:smile:"])
+    assert "[/red]:smile:" in terminal_text.stdout and "[/red]:smile:" in terminal_text.stderr
+
+
+def build_echo() -> typer.Typer:
+    def echo(terminal: Terminal, text: Annotated[str, typer.Argument()]) -> None:
+        """Say a text in every way."""
+        table = Table("text", title=text)
+        table.add_row(text)
+        terminal.info(text)
+        terminal.warn(text)
+        terminal.result({}, table, text=text)
+
+    app = typer.Typer(pretty_exceptions_enable=False)
+    app.command("echo")(verb(echo))
+    return app
