@@ -11,13 +11,12 @@ from __future__ import annotations
 import argparse
 import copy
 import platform
-import statistics
-import time
 from collections.abc import Callable
 
 import loralib
 import torch
 import torch.nn.functional as F
+from timing import median_seconds
 
 from figclip_cli.adapt.objective import objective
 from figclip_cli.models.clip import build_architecture
@@ -25,17 +24,6 @@ from figclip_cli.models.contextualizer import ContextualizerConfig, VideoContext
 from figclip_cli.models.lora import LoraConfig, QkvLora, attach_lora, lora_layers
 
 EVENTS, FRAMES, NEGATIVES = 5, 4, 4
-
-
-def median_seconds(run: Callable[[], None], repeats: int) -> float:
-    """Return the median wall-clock time of ``run`` after one warm-up call."""
-    run()
-    times = []
-    for _ in range(repeats):
-        started = time.perf_counter()
-        run()
-        times.append(time.perf_counter() - started)
-    return statistics.median(times)
 
 
 def loralib_forward(layer: QkvLora, x: torch.Tensor) -> torch.Tensor:

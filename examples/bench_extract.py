@@ -12,26 +12,13 @@ import argparse
 import importlib.util
 import platform
 import shutil
-import statistics
 import tempfile
-import time
-from collections.abc import Callable
 from pathlib import Path
 
 import av
+from timing import median_seconds
 
 from figclip_cli.frames import FramesReader, SamplingRecipe, extract
-
-
-def median_seconds(run: Callable[[], object], repeats: int) -> float:
-    """Return the median wall-clock time of ``run`` after one warm-up call."""
-    run()
-    times = []
-    for _ in range(repeats):
-        started = time.perf_counter()
-        run()
-        times.append(time.perf_counter() - started)
-    return statistics.median(times)
 
 
 def default_video() -> Path:

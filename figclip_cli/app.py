@@ -2,14 +2,27 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import typer
+from typer.core import TyperGroup
 
 from figclip_cli import __version__
 from figclip_cli.commands import adapt, build_prompts, demo, evaluate, export, extract_frames
 from figclip_cli.commands.verb import verb
 
+
+class _InStageOrder(TyperGroup):
+    """Lists the verbs in the order in which data passes through them."""
+
+    def list_commands(self, ctx: Any) -> list[str]:
+        order = ["extract-frames", "build-prompts", "adapt", "evaluate", "export", "demo"]
+        return sorted(super().list_commands(ctx), key=lambda name: order.index(name) if name in order else len(order))
+
+
 app = typer.Typer(
     name="figclip",
+    cls=_InStageOrder,
     help="Adapt CLIP on densely annotated videos: frames -> prompts -> adapt -> evaluate -> export.",
     no_args_is_help=True,
     add_completion=True,

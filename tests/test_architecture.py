@@ -133,3 +133,10 @@ def test_the_version_is_said_once_and_the_changelog_agrees(figclip):
 def test_an_unknown_verb_and_flag_are_usage_errors(figclip):
     assert figclip("extract").returncode == 2
     assert figclip("adapt", "--rnak", "8").returncode == 2
+
+
+def test_help_lists_the_verbs_in_stage_order(figclip):
+    text = figclip("--help").stdout
+    verbs = ["extract-frames", "build-prompts", "adapt ", "evaluate", "export", "demo"]
+    places = [text.index(f"│ {verb}") for verb in verbs]
+    assert places == sorted(places)

@@ -203,3 +203,28 @@ def test_an_absent_gpu_is_said():
     with pytest.raises(InputError, match="no CUDA device"):
         choose_device("cuda")
     assert choose_device("auto").type == "cpu"
+
+
+@pytest.fixture
+def registered_name(tiny_model, tmp_path):
+    """The tiny architecture under a name of its own in open_clip's registry, GELU by default."""
+    import open_clip
+    from open_clip import factory
+
+    config = json.loads((tiny_model / "open_clip_config.json").read_text())["model_cfg"]
+    del config["quick_gelu"]
+    (tmp_path / "tiny-by-name.json").write_text(json.dumps(config))
+    open_clip.add_model_config(tmp_path / "tiny-by-name.json")
+    yield "tiny-by-name"
+    factory._MODEL_CONFIG_PATHS.remove(tmp_path / "tiny-by-name.json")
+    factory._MODEL_CONFIGS.pop("tiny-by-name")
+
+
+def test_a_name_with_a_local_file_loads_with_the_stated_activation(tiny_model, registered_name):
+    weights = str(tiny_model / "open_clip_model.safetensors")
+    folder = load_clip(ModelSource(str(tiny_model)))
+    quick, plain = (load_clip(ModelSource(registered_name, weights, word)) for word in ("quickgelu", "gelu"))
+    texts = ["a dog on a boat"]
+    assert torch.equal(quick.encode_texts(texts), folder.encode_texts(texts)) and quick.sha256 == folder.sha256
+    assert not torch.allclose(plain.encode_texts(texts), folder.encode_texts(texts), atol=1e-5)
+    assert quick.name == "tiny-by-name" and quick.preprocess.mean[0] == pytest.approx(0.48145466)
