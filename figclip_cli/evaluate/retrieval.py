@@ -100,6 +100,7 @@ def evaluate_retrieval(
         config = run.load_config()
         models["adapted"] = {"name": run.name, "adapter_sha256": sha256_of_file(run.adapter_file)}
         seeds["adapt"] = config["seed"]
+    _report_ties(by_model, options.ties, reporter)
     return Results(
         task="zero-shot retrieval",
         dataset_id=captions.dataset_id,
@@ -127,6 +128,14 @@ def evaluate_retrieval(
         metrics=tuple(_metrics(by_model)),
         seeds=seeds,
     )
+
+
+def _report_ties(by_model: dict[str, dict[str, Ranks]], rule: Ties, reporter: Reporter) -> None:
+    for model, directions in by_model.items():
+        for direction, ranks in directions.items():
+            if ranks.tied_queries:
+                share = f"{ranks.tied_queries} of {len(ranks.values)} queries"
+                reporter.info(f"ties: {model} {direction}: the right item of {share} ties with a wrong one ({rule})")
 
 
 def _evaluable(captions: Captions, frames: FramesReader) -> tuple[list[Query], dict[str, str]]:

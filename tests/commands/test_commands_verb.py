@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
+import subprocess
+import sys
 from enum import Enum
 from pathlib import Path
 from typing import Annotated
@@ -202,3 +205,31 @@ def build_echo() -> typer.Typer:
     app = typer.Typer(pretty_exceptions_enable=False)
     app.command("echo")(verb(echo))
     return app
+
+
+@pytest.mark.skipif(not hasattr(os, "openpty"), reason="needs pseudo-terminals")
+@pytest.mark.parametrize("no_colour", [False, True])
+def test_progress_on_a_terminal_is_a_live_bar_and_no_color_is_honoured(tmp_path, no_colour):
+    ours, theirs = os.openpty()
+    code = (
+        "from figclip_cli.console import Terminal\nt = Terminal()\nt.warn('careful')\n"
+        "with t.track('cook', 3, 'pots') as progress:\n"
+        "    progress.advance()\n    progress.advance(2, failed=1, detail='hot')\n"
+    )
+    environment = {**os.environ, "TERM": "xterm-256color", "COLUMNS": "100", **({"NO_COLOR": "1"} if no_colour else {})}
+    process = subprocess.Popen([sys.executable, "-c", code], stdout=theirs, stderr=theirs, env=environment)
+    os.close(theirs)
+    said = b""
+    while True:
+        try:
+            block = os.read(ours, 4096)
+        except OSError:  # the other end was closed
+            break
+        if not block:
+            break
+        said += block
+    os.close(ours)
+    assert process.wait(timeout=30) == 0
+    text = said.decode()
+    assert "3/3" in text and "pots" in text and "1 failed, hot" in text and "warning: careful" in text
+    assert ("\x1b[33m" in text) is not no_colour
