@@ -8,7 +8,7 @@ import typer
 from typer.core import TyperGroup
 
 from figclip_cli import __version__
-from figclip_cli.commands import adapt, build_prompts, demo, evaluate, export, extract_frames
+from figclip_cli.commands import adapt, build_prompts, demo, evaluate, export, extract_frames, inspect, merge_frames
 from figclip_cli.commands.verb import verb
 
 
@@ -16,7 +16,7 @@ class _InStageOrder(TyperGroup):
     """Lists the verbs in the order in which data passes through them."""
 
     def list_commands(self, ctx: Any) -> list[str]:
-        order = ["extract-frames", "build-prompts", "adapt", "evaluate", "export", "demo"]
+        order = ["extract-frames", "merge-frames", "inspect", "build-prompts", "adapt", "evaluate", "export", "demo"]
         return sorted(super().list_commands(ctx), key=lambda name: order.index(name) if name in order else len(order))
 
 
@@ -31,6 +31,8 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 app.command("extract-frames")(verb(extract_frames.extract_frames))
+app.command("merge-frames")(verb(merge_frames.merge_frames))
+app.command("inspect")(verb(inspect.inspect))
 app.command("build-prompts")(verb(build_prompts.build_prompts))
 app.command("adapt")(verb(adapt.adapt))
 app.add_typer(evaluate.app, name="evaluate")

@@ -3,23 +3,29 @@
 from __future__ import annotations
 
 import os
+import re
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from figclip_cli.errors import InputError
 from figclip_cli.files import canonical_json, refuse_existing, replacing
-from figclip_cli.frames.clip import ClipResult, Source
+from figclip_cli.frames.clip import STATUSES, ClipResult, Source
 from figclip_cli.frames.journal import Journal, JournalEntry, open_journal, remove_journal, source_stamp
-from figclip_cli.frames.pool import process_clips
+from figclip_cli.frames.pool import DEFAULT_TIMEOUT_SECONDS, process_clips
 from figclip_cli.frames.sampling import SamplingRecipe
+from figclip_cli.frames.shards import Shard, ids_sha256
 from figclip_cli.frames.sources import find_sources
 from figclip_cli.frames.store import write_frames
 from figclip_cli.reporting import SILENT, Reporter
 
 MAX_DEFAULT_WORKERS = 8
+EXECUTORS = ("processes", "ray")
+
+Executor = Callable[..., Iterator[tuple[Source, ClipResult]]]
 
 
 @dataclass(frozen=True)
@@ -29,8 +35,9 @@ class ExtractionSummary:
     Attributes:
         output: The frames file.
         report: One JSON line per clip.
-        found: Clips found.
-        by_status: Clips by ``ok``, ``short``, ``failed``.
+        listed: Clips asked for, of this shard.
+        found: Clips whose file is there.
+        by_status: Clips by ``ok``, ``short``, ``failed``, ``timeout``.
         by_reason: Clips that are not ok, by reason.
         taken_up: Clips taken over from an interrupted run.
         content_sha256: Hash of everything stored.
@@ -38,11 +45,21 @@ class ExtractionSummary:
 
     output: Path
     report: Path
+    listed: int
     found: int
     by_status: dict[str, int]
     by_reason: dict[str, int]
     taken_up: int
     content_sha256: str
+
+
+@dataclass(frozen=True)
+class ExtractionPlan:
+    """What an extraction would do: clips listed, those whose file is there, and those done before."""
+
+    listed: int
+    found: int
+    taken_up: int
 
 
 def default_workers() -> int:
@@ -56,7 +73,11 @@ def extract(
     output: Path,
     *,
     recipe: SamplingRecipe,
+    segments: Path | None = None,
+    shard: Shard | None = None,
     workers: int | None = None,
+    timeout_seconds: float = DEFAULT_TIMEOUT_SECONDS,
+    executor: str = "processes",
     report: Path | None = None,
     overwrite: bool = False,
     reporter: Reporter = SILENT,
@@ -64,13 +85,19 @@ def extract(
     """Sample frames of every video into one file.
 
     A clip that fails costs nobody else; its status and reason are stored and reported. An interrupted run goes on
-    where it stopped when it is started again with the same recipe.
+    where it stopped when it is started again with the same recipe; clips that ran out of time are tried again then.
 
     Args:
         paths: Folders of videos, and video files.
         output: Frames file to write.
-        workers: Processes; as many as processors, at most eight, by default.
+        recipe: What to take of each clip.
+        segments: List of parts of files to take instead of whole files.
+        shard: Take this share of the clips only.
+        workers: Processes; as many as processors, at most eight, by default. Tasks at once under ``ray``.
+        timeout_seconds: Wall-clock limit for one clip.
+        executor: ``processes`` of this machine, or a ``ray`` cluster.
         report: One JSON line per clip; ``OUTPUT-report.jsonl`` by default.
+        overwrite: Replace an existing output.
 
     Raises:
         UsageError: The output exists, is being written by another program, or was begun with another recipe.
@@ -79,15 +106,18 @@ def extract(
     """
     refuse_existing(output, overwrite=overwrite)
     report = report or output.with_name(f"{output.stem}-report.jsonl")
-    sources = find_sources(paths)
+    everything = find_sources(paths, segments)
+    sources = everything if shard is None else shard.pick(everything)
     with open_journal(output, recipe, overwrite=overwrite) as journal:
         todo = [source for source in sources if not _is_done(journal, source)]
         if len(todo) < len(sources):
             reporter.info(f"going on: {len(sources) - len(todo)} of {len(sources)} clips were done before")
-        _process(journal, todo, recipe, default_workers() if workers is None else workers, reporter)
+        run = _executor(executor)
+        count = default_workers() if workers is None else workers
+        _process(journal, todo, run(todo, recipe, workers=count, timeout_seconds=timeout_seconds), reporter)
         entries = [journal.entries[source.clip_id] for source in sources]
         _write_report(report, entries)
-        if not any(any(entry.sizes) for entry in entries):
+        if shard is None and not any(any(entry.sizes) for entry in entries):
             first = entries[0].result
             raise InputError(
                 f"not one frame could be stored; {first.source_path}: {first.reason}", f"{report} lists every clip"
@@ -98,24 +128,69 @@ def extract(
             [entry.result for entry in entries],
             [entry.sizes for entry in entries],
             lambda number: journal.pictures(entries[number]),
+            shard={} if shard is None else _shard_attributes(shard, everything),
         )
     remove_journal(output)
     return _summary(output, report, entries, len(sources) - len(todo), content)
 
 
+def plan(
+    paths: Sequence[Path],
+    output: Path,
+    *,
+    recipe: SamplingRecipe,
+    segments: Path | None = None,
+    shard: Shard | None = None,
+    overwrite: bool = False,
+) -> ExtractionPlan:
+    """Return what :func:`extract` would do, writing nothing.
+
+    Raises:
+        UsageError: The output exists.
+        InputError: There is no video.
+    """
+    refuse_existing(output, overwrite=overwrite)
+    everything = find_sources(paths, segments)
+    sources = everything if shard is None else shard.pick(everything)
+    entries = Journal.peek(output, recipe)
+    done = sum(_entry_is_done(entries.get(source.clip_id), source) for source in sources)
+    return ExtractionPlan(len(sources), sum(source.path.exists() for source in sources), done)
+
+
+def _shard_attributes(shard: Shard, everything: Sequence[Source]) -> dict[str, Any]:
+    return {
+        "shard_index": shard.index,
+        "shard_count": shard.count,
+        "listed_clips": len(everything),
+        "listed_sha256": ids_sha256(everything),
+    }
+
+
 def _is_done(journal: Journal, source: Source) -> bool:
-    entry = journal.entries.get(source.clip_id)
-    return entry is not None and entry.stamp is not None and entry.stamp == source_stamp(source)
+    return _entry_is_done(journal.entries.get(source.clip_id), source)
+
+
+def _entry_is_done(entry: JournalEntry | None, source: Source) -> bool:
+    if entry is None or entry.result.status == "timeout" or entry.part != (source.start_seconds, source.end_seconds):
+        return False
+    return entry.stamp is not None and entry.stamp == source_stamp(source)
+
+
+def _executor(name: str) -> Executor:
+    if name == "ray":
+        from figclip_cli.frames.ray_executor import process_clips_on_ray
+
+        return process_clips_on_ray
+    return process_clips
 
 
 def _process(
-    journal: Journal, todo: Sequence[Source], recipe: SamplingRecipe, workers: int, reporter: Reporter
+    journal: Journal, todo: Sequence[Source], results: Iterator[tuple[Source, ClipResult]], reporter: Reporter
 ) -> None:
     # Taken before decoding: a file that changes meanwhile is then decoded again next time.
     stamps = {source.clip_id: source_stamp(source) for source in todo}
-    results: Iterator[ClipResult] = process_clips(todo, recipe, workers=workers)
     with reporter.track("extract frames", len(todo), "clips") as progress, closing(results):  # type: ignore[type-var]
-        for source, result in zip(todo, results, strict=True):
+        for source, result in results:
             journal.append(source, stamps[source.clip_id], result)
             progress.advance(failed=int(result.status != "ok"))
 
@@ -130,6 +205,7 @@ def _write_report(path: Path, entries: Sequence[JournalEntry]) -> None:
                 "source_path": result.source_path,
                 "status": result.status,
                 "reason": result.reason,
+                "start_seconds": result.start_seconds,
                 "duration_seconds": None if duration != duration else duration,
                 "pts_seconds": [None if time != time else time for time in result.pts_seconds],
             }
@@ -144,9 +220,15 @@ def _summary(
     return ExtractionSummary(
         output=output,
         report=report,
-        found=len(results),
-        by_status={status: statuses[status] for status in ("ok", "short", "failed")},
-        by_reason=dict(sorted(Counter(result.reason for result in results if result.status != "ok").items())),
+        listed=len(results),
+        found=sum(entry.stamp is not None for entry in entries),
+        by_status={status: statuses[status] for status in STATUSES},
+        by_reason=dict(Counter(_kind(result.reason) for result in results if result.status != "ok").most_common()),
         taken_up=taken_up,
         content_sha256=content,
     )
+
+
+def _kind(reason: str) -> str:
+    """Return a reason without its figures, so that clips with the same fault are counted together."""
+    return re.sub(r"\d+(\.\d+)?", "#", reason)

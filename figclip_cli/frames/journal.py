@@ -30,12 +30,14 @@ class JournalEntry:
         offset: First byte of its pictures.
         sizes: Bytes of each picture, 0 where there is none.
         stamp: Size and modification time of the source file, to notice a changed one.
+        part: Start and end in seconds that were asked for, to notice a changed list of segments.
     """
 
     result: ClipResult
     offset: int
     sizes: tuple[int, ...]
     stamp: tuple[int, int] | None
+    part: tuple[float, float | None]
 
 
 def source_stamp(source: Source) -> tuple[int, int] | None:
@@ -58,21 +60,20 @@ class Journal:
         self._lines: BinaryIO = (folder / "clips.jsonl").open("ab")
 
     def _recover(self) -> None:
-        """Read complete lines whose pictures are all there, and cut the torn rest off both files."""
-        lines = self._folder / "clips.jsonl"
-        written = (self._folder / "pixels.bin").stat().st_size
-        good_lines = good_pixels = 0
-        if lines.is_file():
-            with lines.open("rb") as file:
-                for line in file:
-                    entry = _parse(line)
-                    if entry is None or entry.offset + sum(entry.sizes) > written:
-                        break
-                    self.entries[entry.result.clip_id] = entry
-                    good_lines, good_pixels = file.tell(), entry.offset + sum(entry.sizes)
-            os.truncate(lines, good_lines)
-        os.truncate(self._folder / "pixels.bin", good_pixels)
-        self._end = good_pixels
+        """Read what is whole, and cut the torn rest off both files."""
+        self.entries, good_lines, self._end = _whole_entries(self._folder)
+        if (self._folder / "clips.jsonl").is_file():
+            os.truncate(self._folder / "clips.jsonl", good_lines)
+        os.truncate(self._folder / "pixels.bin", self._end)
+
+    @staticmethod
+    def peek(output: Path, recipe: SamplingRecipe) -> dict[str, JournalEntry]:
+        """Return what an interrupted run of an output finished, changing nothing; empty for another recipe."""
+        folder = journal_folder(output)
+        named = folder / "recipe.json"
+        if not named.is_file() or named.read_text(encoding="utf-8") != canonical_json(recipe.as_dict()):
+            return {}
+        return _whole_entries(folder)[0]
 
     def append(self, source: Source, stamp: tuple[int, int] | None, result: ClipResult) -> None:
         """Add a finished clip.
@@ -81,7 +82,8 @@ class Journal:
             MachineError: The disk is full; what was added before stays.
         """
         sizes = tuple(len(picture) for picture in result.pictures)
-        entry = JournalEntry(_without_pictures(result), self._end, sizes, stamp)
+        part = (source.start_seconds, source.end_seconds)
+        entry = JournalEntry(_without_pictures(result), self._end, sizes, stamp, part)
         with explaining_disk_errors(self._folder):
             self._pixels.write(b"".join(result.pictures))
             self._pixels.flush()
@@ -150,7 +152,7 @@ def _lock(descriptor: int, output: Path) -> None:
 def _check_recipe(folder: Path, recipe: SamplingRecipe, *, overwrite: bool) -> None:
     file = folder / "recipe.json"
     wanted = canonical_json(recipe.as_dict())
-    if file.is_file() and file.read_text(encoding="utf-8") != wanted:
+    if file.is_file() and file.read_text(encoding="utf-8") not in ("", wanted):  # empty: killed while writing it
         if not overwrite:
             raise UsageError(
                 f"an interrupted run left {folder} with another recipe",
@@ -159,6 +161,23 @@ def _check_recipe(folder: Path, recipe: SamplingRecipe, *, overwrite: bool) -> N
         for name in ("clips.jsonl", "pixels.bin"):
             clear(folder / name)
     file.write_text(wanted, encoding="utf-8")
+
+
+def _whole_entries(folder: Path) -> tuple[dict[str, JournalEntry], int, int]:
+    """Return complete lines whose pictures are all there, and how many bytes of both files they take."""
+    entries: dict[str, JournalEntry] = {}
+    lines, pixels = folder / "clips.jsonl", folder / "pixels.bin"
+    written = pixels.stat().st_size if pixels.is_file() else 0
+    good_lines = good_pixels = 0
+    if lines.is_file():
+        with lines.open("rb") as file:
+            for line in file:
+                entry = _parse(line)
+                if entry is None or entry.offset + sum(entry.sizes) > written:
+                    break
+                entries[entry.result.clip_id] = entry
+                good_lines, good_pixels = file.tell(), entry.offset + sum(entry.sizes)
+    return entries, good_lines, good_pixels
 
 
 def _without_pictures(result: ClipResult) -> ClipResult:
@@ -171,7 +190,7 @@ def _format(entry: JournalEntry) -> bytes:
     values["pts_seconds"] = [None if time != time else time for time in entry.result.pts_seconds]
     duration = entry.result.duration_seconds
     values["duration_seconds"] = None if duration != duration else duration
-    line = {"result": values, "offset": entry.offset, "sizes": entry.sizes, "stamp": entry.stamp}
+    line = {"result": values, "offset": entry.offset, "sizes": entry.sizes, "stamp": entry.stamp, "part": entry.part}
     return canonical_json(line).encode() + b"\n"
 
 
@@ -185,8 +204,9 @@ def _parse(line: bytes) -> JournalEntry | None:
         values["pts_seconds"] = tuple(_nan(time) for time in values["pts_seconds"])
         values["duration_seconds"] = _nan(values["duration_seconds"])
         stamp = tuple(document["stamp"]) if document["stamp"] else None
-        return JournalEntry(ClipResult(**values), document["offset"], tuple(document["sizes"]), stamp)
-    except (ValueError, KeyError, TypeError):
+        part = (document["part"][0], document["part"][1])
+        return JournalEntry(ClipResult(**values), document["offset"], tuple(document["sizes"]), stamp, part)
+    except (ValueError, KeyError, TypeError, IndexError):
         return None
 
 

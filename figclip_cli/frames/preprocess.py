@@ -1,33 +1,79 @@
-"""From a decoded picture to stored bytes: exactly what open_clip's evaluation transform does before scaling."""
+"""From a decoded picture to stored bytes: what open_clip's evaluation transform does before scaling to floats.
+
+The three ways to a square are its ``resize_mode`` shortest, squash and longest (open_clip, ``transform.py``).
+"""
 
 from __future__ import annotations
 
 import io
+import math
 
 import numpy as np
 from PIL import Image
 
 from figclip_cli.frames.decoder import Picture
 
+_BICUBIC_REACH = 2.0  # source pixels that one output pixel sees to each side, at scale 1
 
-def resize_and_crop(picture: Picture, size: int) -> Picture:
-    """Resize the short side to ``size`` with antialiased bicubic, then cut the centre square.
+
+def to_square(picture: Picture, size: int, crop: str = "center", pixel_aspect: float = 1.0) -> Picture:
+    """Resize with antialiased bicubic and cut or pad to a square.
+
+    Of a ``center`` crop only the columns or rows that are kept are resized, from a picture cut to what they see;
+    that differs from resizing everything by at most 1 of 255, in about one value of 10,000.
 
     Args:
         picture: (H, W, 3) uint8 RGB.
         size: Side in pixels.
+        crop: ``center``, ``squash`` or ``letterbox``.
+        pixel_aspect: Width of a pixel over its height; what is displayed is H x (W * pixel_aspect).
 
     Returns:
-        (size, size, 3) uint8. Rounding is that of torchvision's Resize and CenterCrop.
+        (size, size, 3) uint8. Sizes and offsets round as torchvision's Resize and CenterCrop do.
     """
-    height, width = picture.shape[:2]
-    short, long = min(height, width), int(size * max(height, width) / min(height, width))
-    image = Image.fromarray(picture)
-    if short != size:
-        new_width, new_height = (size, long) if width <= height else (long, size)
-        image = image.resize((new_width, new_height), Image.Resampling.BICUBIC)
-    left, top = round((image.width - size) / 2.0), round((image.height - size) / 2.0)
-    return np.asarray(image.crop((left, top, left + size, top + size)))
+    height, width = picture.shape[0], picture.shape[1] * pixel_aspect
+    if crop == "squash":
+        return _resized(picture, (size, size))
+    if crop == "letterbox":
+        scale = max(height, width) / size
+        new = (max(1, round(width / scale)), max(1, round(height / scale)))
+        return _padded(_resized(picture, new), size)
+    long = int(size * max(height, width) / min(height, width))
+    return _center(picture, (size, long) if width <= height else (long, size), size)
+
+
+def _resized(picture: Picture, new: tuple[int, int]) -> Picture:
+    if new == (picture.shape[1], picture.shape[0]):
+        return picture
+    return np.asarray(Image.fromarray(picture).resize(new, Image.Resampling.BICUBIC))
+
+
+def _center(picture: Picture, new: tuple[int, int], size: int) -> Picture:
+    """Resize to ``new`` = (width, height) and keep the centre square, without computing the rest."""
+    left, top = round((new[0] - size) / 2.0), round((new[1] - size) / 2.0)
+    if new == (picture.shape[1], picture.shape[0]):
+        return picture[top : top + size, left : left + size]
+    columns, x = _seen(picture.shape[1], new[0], left, size)
+    rows, y = _seen(picture.shape[0], new[1], top, size)
+    image = Image.fromarray(np.ascontiguousarray(picture[rows, columns]))
+    box = (x[0], y[0], x[1], y[1])
+    return np.asarray(image.resize((size, size), Image.Resampling.BICUBIC, box=box))
+
+
+def _seen(length: int, new_length: int, first: int, count: int) -> tuple[slice, tuple[float, float]]:
+    """Return which source pixels outputs ``first`` to ``first + count`` see, and their own extent within these."""
+    scale = length / new_length
+    begin, end = first * scale, (first + count) * scale
+    reach = _BICUBIC_REACH * max(scale, 1.0) + 1.0
+    start, stop = max(0, math.floor(begin - reach)), min(length, math.ceil(end + reach))
+    return slice(start, stop), (begin - start, min(end - start, float(stop - start)))
+
+
+def _padded(picture: Picture, size: int) -> Picture:
+    square = np.zeros((size, size, 3), dtype=np.uint8)
+    top, left = (size - picture.shape[0]) // 2, (size - picture.shape[1]) // 2
+    square[top : top + picture.shape[0], left : left + picture.shape[1]] = picture[:size, :size]
+    return square
 
 
 def encode_jpeg(picture: Picture, quality: int) -> bytes:

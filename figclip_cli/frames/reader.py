@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import glob
 import json
+import math
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -22,17 +23,28 @@ from figclip_cli.frames.sampling import SamplingRecipe
 from figclip_cli.frames.store import FRAMES_FORMAT, FRAMES_FORMAT_VERSION
 
 _TEXT_COLUMNS = ("clip_id", "source_path", "status", "reason")
+_NUMBER_COLUMNS = ("start_seconds", "duration_seconds")
 
 
 @dataclass(frozen=True)
 class ClipRow:
-    """One clip of a frames file; ``status`` is ok, short or failed."""
+    """One clip of a frames file; ``status`` is ok, short, failed or timeout."""
 
     clip_id: str
     source_path: str
     status: str
     reason: str
+    start_seconds: float
     duration_seconds: float
+
+
+@dataclass(frozen=True)
+class ShardOf:
+    """Which share of which list of clips a file holds."""
+
+    index: int
+    count: int
+    listed_sha256: str
 
 
 class FramesReader:
@@ -51,25 +63,29 @@ class FramesReader:
         clips: Every clip, whatever its status.
         clip_ids: Ids of the ok clips, in stored order.
         content_sha256: Hash of everything stored.
+        paths: The files.
+        shards: What share each file is; None for a whole one.
     """
 
     def __init__(self, paths: Path | str | Sequence[Path | str]) -> None:
-        self._paths = _expand(paths)
+        self.paths = _expand(paths)
         self._open: dict[Path, h5py.File] = {}
         self._opened_by = os.getpid()
         self._place: dict[str, tuple[Path, int]] = {}
         rows: list[ClipRow] = []
         hashes: list[str] = []
-        for path in self._paths:
+        self.shards: dict[Path, ShardOf | None] = {}
+        for path in self.paths:
             with _opened(path) as file:
                 recipe = _check(file, path)
-                if path == self._paths[0]:
+                if path == self.paths[0]:
                     self.recipe = recipe
                 elif recipe.sha256 != self.recipe.sha256:
                     raise InputError(
-                        f"{path} has another sampling recipe than {self._paths[0]}", "extract them with the same flags"
+                        f"{path} has another sampling recipe than {self.paths[0]}", "extract them with the same flags"
                     )
                 hashes.append(str(file.attrs["content_sha256"]))
+                self.shards[path] = _shard(file)
                 for index, row in enumerate(_rows(file)):
                     if row.clip_id in self._place:
                         other = self._place[row.clip_id][0]
@@ -77,6 +93,7 @@ class FramesReader:
                     self._place[row.clip_id] = (path, index)
                     rows.append(row)
         self.clips = tuple(rows)
+        self._rows = {row.clip_id: row for row in rows}
         self.clip_ids = tuple(row.clip_id for row in rows if row.status == "ok")
         self.content_sha256 = hashes[0] if len(hashes) == 1 else sha256_of_json(hashes)
 
@@ -99,16 +116,19 @@ class FramesReader:
         self._open = {}
 
     def read(self, clip_id: str) -> npt.NDArray[np.uint8]:
-        """Return the frames of an ok clip, (events, frames, size, size, 3) uint8 RGB.
+        """Return the frames of an ok clip, (events, frames, size, size, 3) uint8 RGB; one event at a fixed rate.
 
         Raises:
             InputError: There is no such ok clip, or its pictures are damaged.
         """
         file, index, path = self._locate(clip_id)
+        first, count = self._frames_of(file, index)
+        size = self.recipe.size
         if self.recipe.storage == "raw":
-            return np.asarray(file["pixels"][index])
-        count, size = self.recipe.frames, self.recipe.size
-        offsets = file["jpeg_offsets"][index * count : (index + 1) * count + 1]
+            return np.asarray(
+                file["pixels"][first : first + count] if self.recipe.is_ragged else file["pixels"][index]
+            ).reshape(self.recipe.events, -1, size, size, 3)
+        offsets = file["jpeg_offsets"][first : first + count + 1]
         data = file["jpeg_bytes"][offsets[0] : offsets[-1]].tobytes()
         frames = np.empty((count, size, size, 3), dtype=np.uint8)
         try:
@@ -117,16 +137,45 @@ class FramesReader:
                 frames[number] = decode_jpeg(data[start:end])
         except (OSError, ValueError) as error:
             raise InputError(f"a frame of clip '{clip_id}' in {path} is damaged: {error}", "extract again") from error
-        return frames.reshape(self.recipe.events, self.recipe.frames_per_event, size, size, 3)
+        return frames.reshape(self.recipe.events, -1, size, size, 3)
 
     def pts_seconds(self, clip_id: str) -> npt.NDArray[np.float64]:
-        """Return the (events, frames) presentation times of a clip's frames, in seconds from its start."""
+        """Return the (events, frames) presentation times of a clip's frames, in seconds from its file's start."""
         file, index, _ = self._locate(clip_id, ok_only=False)
-        return np.asarray(file["pts"][index])
+        if not self.recipe.is_ragged:
+            return np.asarray(file["pts"][index])
+        first, count = self._frames_of(file, index)
+        return np.asarray(file["pts"][first : first + count])[None]
+
+    def row(self, clip_id: str) -> ClipRow:
+        """Return what is known of a clip, whatever its status."""
+        self._locate(clip_id, ok_only=False)
+        return self._rows[clip_id]
+
+    def stored(self, clip_id: str) -> list[bytes]:
+        """Return the pictures of a clip as they are stored, JPEG or raw bytes; empty where there is none."""
+        file, index, _ = self._locate(clip_id, ok_only=False)
+        first, count = self._frames_of(file, index)
+        if self.recipe.storage == "raw":
+            there = ~np.isnan(self.pts_seconds(clip_id).ravel())
+            pixels = file["pixels"][first : first + count] if self.recipe.is_ragged else file["pixels"][index]
+            pixels = pixels.reshape(count, self.recipe.size * self.recipe.size * 3)
+            return [pixels[number].tobytes() if there[number] else b"" for number in range(count)]
+        offsets = file["jpeg_offsets"][first : first + count + 1]
+        data = file["jpeg_bytes"][offsets[0] : offsets[-1]].tobytes()
+        return [data[a - offsets[0] : b - offsets[0]] for a, b in zip(offsets[:-1], offsets[1:], strict=True)]
+
+    def _frames_of(self, file: h5py.File, index: int) -> tuple[int, int]:
+        """Return the number of a clip's first frame, counted over the file, and how many it has."""
+        if not self.recipe.is_ragged:
+            return index * self.recipe.frames, self.recipe.frames
+        first, end = file["frame_offsets"][index : index + 2]
+        return int(first), int(end - first)
 
     def _locate(self, clip_id: str, *, ok_only: bool = True) -> tuple[h5py.File, int, Path]:
         if clip_id not in self._place or (ok_only and clip_id not in self._ok):
-            raise InputError(f"no ok clip '{clip_id}' in {self._paths[0]}", "its status is in the extraction report")
+            kind = "ok clip" if ok_only else "clip"
+            raise InputError(f"no {kind} '{clip_id}' in {self.paths[0]}", "its status is in the extraction report")
         if self._opened_by != os.getpid():  # a forked child must not use its parent's handles
             self._open, self._opened_by = {}, os.getpid()
         path, index = self._place[clip_id]
@@ -184,12 +233,21 @@ def _check(file: h5py.File, path: Path) -> SamplingRecipe:
 def _problem(file: h5py.File, recipe: SamplingRecipe) -> str:
     """Return what is wrong with the datasets, or nothing."""
     clips = len(file["clip_id"])
-    for name in (*_TEXT_COLUMNS, "duration_seconds"):
+    for name in (*_TEXT_COLUMNS, *_NUMBER_COLUMNS):
         if file[name].shape != (clips,):
             return f"{name} has shape {file[name].shape}, expected ({clips},)"
+    if any(file[name].dtype != np.float64 for name in _NUMBER_COLUMNS):
+        return "a column of times holds no float64"
     if any(h5py.check_string_dtype(file[name].dtype) is None for name in _TEXT_COLUMNS):
         return "a text column holds no text"
-    expected = (clips, recipe.events, recipe.frames_per_event)
+    expected: tuple[int, ...] = (clips, recipe.events, recipe.frames_per_event)
+    if recipe.is_ragged:
+        frame_offsets = file["frame_offsets"]
+        if frame_offsets.shape != (clips + 1,) or frame_offsets.dtype != np.int64:
+            return f"frame_offsets has shape {frame_offsets.shape} and type {frame_offsets.dtype}"
+        if not _ascend(frame_offsets[:], len(file["pts"])):
+            return "frame_offsets do not fit pts"
+        expected = (len(file["pts"]),)
     if file["pts"].shape != expected or file["pts"].dtype != np.float64:
         return f"pts has shape {file['pts'].shape} and type {file['pts'].dtype}, expected {expected} float64"
     if recipe.storage == "raw":
@@ -200,16 +258,23 @@ def _problem(file: h5py.File, recipe: SamplingRecipe) -> str:
     data, offsets = file["jpeg_bytes"], file["jpeg_offsets"]
     if data.ndim != 1 or data.dtype != np.uint8:
         return f"jpeg_bytes has shape {data.shape} and type {data.dtype}"
-    if offsets.shape != (clips * recipe.frames + 1,) or offsets.dtype != np.int64:
+    if offsets.shape != (math.prod(expected) + 1,) or offsets.dtype != np.int64:
         return f"jpeg_offsets has shape {offsets.shape} and type {offsets.dtype}"
-    values = offsets[:]
-    if values[0] != 0 or values[-1] != len(data) or (np.diff(values) < 0).any():
-        return "jpeg_offsets do not fit jpeg_bytes"
-    return ""
+    return "" if _ascend(offsets[:], len(data)) else "jpeg_offsets do not fit jpeg_bytes"
+
+
+def _ascend(offsets: npt.NDArray[np.int64], end: int) -> bool:
+    return bool(offsets[0] == 0 and offsets[-1] == end and (offsets[1:] >= offsets[:-1]).all())
+
+
+def _shard(file: h5py.File) -> ShardOf | None:
+    if "shard_index" not in file.attrs:
+        return None
+    values = file.attrs
+    return ShardOf(int(values["shard_index"]), int(values["shard_count"]), str(values["listed_sha256"]))
 
 
 def _rows(file: h5py.File) -> list[ClipRow]:
     columns = [file[name].asstr()[:] for name in _TEXT_COLUMNS]
-    durations = file["duration_seconds"][:]
-    rows = zip(*columns, durations, strict=True)
-    return [ClipRow(a, b, c, d, float(duration)) for a, b, c, d, duration in rows]
+    columns += [file[name][:].tolist() for name in _NUMBER_COLUMNS]
+    return [ClipRow(*row) for row in zip(*columns, strict=True)]

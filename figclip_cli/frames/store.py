@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import glob
 import hashlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import h5py
 import numpy as np
@@ -22,7 +23,13 @@ Pictures = Callable[[int], Sequence[bytes]]
 
 
 def write_frames(
-    path: Path, recipe: SamplingRecipe, clips: Sequence[ClipResult], sizes: Sequence[Sequence[int]], pictures: Pictures
+    path: Path,
+    recipe: SamplingRecipe,
+    clips: Sequence[ClipResult],
+    sizes: Sequence[Sequence[int]],
+    pictures: Pictures,
+    *,
+    shard: Mapping[str, Any] | None = None,
 ) -> str:
     """Write a frames file, whole or not at all; return its content hash.
 
@@ -30,6 +37,7 @@ def write_frames(
         clips: Results in stored order, without pictures.
         sizes: Bytes of each picture of each clip, 0 where there is none.
         pictures: Gives the stored pictures of clip number i; called once for each, in order.
+        shard: Attributes that say which share of which clips this is.
 
     Raises:
         MachineError: The disk is full.
@@ -42,7 +50,8 @@ def write_frames(
         if recipe.storage == "jpeg":
             _write_jpeg(file, sizes, pictures, digest)
         else:
-            _write_raw(file, recipe, len(clips), pictures, digest)
+            _write_raw(file, recipe, sizes, pictures, digest)
+        file.attrs.update(shard or {})
         file.attrs["format"] = FRAMES_FORMAT
         file.attrs["format_version"] = FRAMES_FORMAT_VERSION
         file.attrs["tool_version"] = __version__
@@ -58,9 +67,14 @@ def _write_clips(file: h5py.File, recipe: SamplingRecipe, clips: Sequence[ClipRe
     for name in ("clip_id", "source_path", "status", "reason"):
         values = [getattr(clip, name) for clip in clips]
         file.create_dataset(name, data=np.array(values, dtype=object), dtype=text)
-    file.create_dataset("duration_seconds", data=np.array([clip.duration_seconds for clip in clips], dtype=np.float64))
-    pts = np.array([clip.pts_seconds for clip in clips], dtype=np.float64)
-    pts = pts.reshape(len(clips), recipe.events, recipe.frames_per_event)
+    for name in ("start_seconds", "duration_seconds"):
+        file.create_dataset(name, data=np.array([getattr(clip, name) for clip in clips], dtype=np.float64))
+    pts = np.array([time for clip in clips for time in clip.pts_seconds], dtype=np.float64)
+    if recipe.is_ragged:
+        counts = [len(clip.pts_seconds) for clip in clips]
+        file.create_dataset("frame_offsets", data=np.concatenate([[0], np.cumsum(counts)]).astype(np.int64))
+    else:
+        pts = pts.reshape(len(clips), recipe.events, recipe.frames_per_event)
     file.create_dataset("pts", data=pts).attrs["units"] = "seconds"
     digest.update(canonical_json([[clip.clip_id, clip.status] for clip in clips]).encode())
     digest.update(pts.tobytes())
@@ -79,11 +93,27 @@ def _write_jpeg(file: h5py.File, sizes: Sequence[Sequence[int]], pictures: Pictu
         digest.update(block)
 
 
-def _write_raw(file: h5py.File, recipe: SamplingRecipe, clips: int, pictures: Pictures, digest: hashlib._Hash) -> None:
-    one = (recipe.events, recipe.frames_per_event, recipe.size, recipe.size, 3)
-    data = file.create_dataset("pixels", shape=(clips, *one), chunks=(1, *one), dtype=np.uint8)
+def _write_raw(
+    file: h5py.File,
+    recipe: SamplingRecipe,
+    sizes: Sequence[Sequence[int]],
+    pictures: Pictures,
+    digest: hashlib._Hash,
+) -> None:
+    one: tuple[int, ...] = (recipe.size, recipe.size, 3)
     empty = bytes(recipe.size * recipe.size * 3)
-    for number in range(clips):
+    if recipe.is_ragged:
+        total = sum(len(clip) for clip in sizes)
+        data = file.create_dataset("pixels", shape=(total, *one), chunks=(1, *one) if total else None, dtype=np.uint8)
+    else:
+        one = (recipe.events, recipe.frames_per_event, *one)
+        chunks = (1, *one) if sizes else None
+        data = file.create_dataset("pixels", shape=(len(sizes), *one), chunks=chunks, dtype=np.uint8)
+    position = 0
+    for number in range(len(sizes)):
         block = b"".join(picture or empty for picture in pictures(number))
-        data[number] = np.frombuffer(block, np.uint8).reshape(one)
+        rows = np.frombuffer(block, np.uint8).reshape(-1, *one)
+        if len(rows):
+            data[position : position + len(rows)] = rows
+        position += len(rows)
         digest.update(block)

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import importlib.util
 from pathlib import Path
+from typing import NamedTuple
 
 import ffmpeg
+import imageio_ffmpeg
 import numpy as np
 import pytest
 
-from figclip_cli.frames.decoder_ffmpeg import ffmpeg_program
+from figclip_cli.frames.decoder import get_decoder
+from figclip_cli.frames.video import open_video
 
 BITS = 8
 WIDTH, HEIGHT = 128, 64
@@ -34,6 +37,34 @@ def read_bar_code(picture: np.ndarray) -> int:
     return sum(int(bit) << (BITS - 1 - place) for place, bit in enumerate(bits))
 
 
+class Decoded(NamedTuple):
+    """What a decoder gave, with the full pictures."""
+
+    pts_seconds: np.ndarray
+    pictures: list
+    reason: str
+
+
+def decode(path, targets, decoder="pyav", **part) -> Decoded:
+    """Decode the frames shown at some times."""
+    pictures = []
+
+    def keep(picture):
+        pictures.append(picture.copy())
+        return str(len(pictures) - 1).encode()
+
+    with open_video(path, **part) as video:
+        decoded = get_decoder(decoder)(video, np.asarray(targets), keep, "")
+    found = [None if kept is None else pictures[int(kept)] for kept in decoded.kept]
+    return Decoded(decoded.pts_seconds, found, decoded.reason)
+
+
+def probe(path):
+    """Return what a file's packets say."""
+    with open_video(path) as video:
+        return video.info
+
+
 def make_video(path: Path, frames: int = 50, rate: float = 25, *, size=(WIDTH, HEIGHT), filters=(), **output) -> Path:
     """Write a bar-code video; ``filters`` are (name, *arguments) and ``output`` ffmpeg's output options."""
     data = b"".join(bar_code(number, *size).tobytes() for number in range(frames))
@@ -42,14 +73,14 @@ def make_video(path: Path, frames: int = 50, rate: float = 25, *, size=(WIDTH, H
         stream = stream.filter(name, *arguments)
     options = {"vcodec": "libx264", "pix_fmt": "yuv420p", **output}
     out = stream.output(str(path), **options)
-    ffmpeg.run(out, cmd=ffmpeg_program(), input=data, quiet=True, overwrite_output=True)
+    ffmpeg.run(out, cmd=imageio_ffmpeg.get_ffmpeg_exe(), input=data, quiet=True, overwrite_output=True)
     return path
 
 
 def remux(source: Path, target: Path, *, inputs=None, **output) -> Path:
     """Copy a video into another container or with other metadata, without decoding."""
     stream = ffmpeg.input(str(source), **(inputs or {})).output(str(target), c="copy", **output)
-    ffmpeg.run(stream, cmd=ffmpeg_program(), quiet=True, overwrite_output=True)
+    ffmpeg.run(stream, cmd=imageio_ffmpeg.get_ffmpeg_exe(), quiet=True, overwrite_output=True)
     return target
 
 
@@ -80,6 +111,7 @@ def clips(tmp_path_factory) -> dict[str, Path]:
     }
     for name, options in {
         "hevc_10_bit": {"vcodec": "libx265", "pix_fmt": "yuv420p10le"},
+        "hevc_b_frames": {"vcodec": "libx265", "x265-params": "keyint=20:bframes=4:log-level=none"},
         "av1": {"vcodec": "libsvtav1", "preset": 12},
     }.items():
         try:
@@ -89,9 +121,22 @@ def clips(tmp_path_factory) -> dict[str, Path]:
     for turn in (90, 180, 270):
         source = made["plain"]
         made[f"turned_{turn}"] = remux(source, folder / f"turned_{turn}.mp4", inputs={"display_rotation": turn})
+    x264 = {"short_groups": "keyint=8:bframes=2", "open_groups": "keyint=12:open-gop=1:bframes=3",
+            "intra_refresh": "keyint=16:intra-refresh=1", "pyramid": "keyint=250:bframes=8:b-pyramid=normal:ref=5",
+            "interlaced": "tff=1:keyint=20:bframes=2"}  # fmt: skip
+    for name, parameters in x264.items():
+        made[name] = make_video(folder / f"{name}.mp4", **{"x264-params": f"{parameters}:scenecut=0"})
+    made["open_groups_mkv"] = remux(made["open_groups"], folder / "open_groups_mkv.mkv")
+    made["anamorphic"] = make_video(folder / "anamorphic.mp4", filters=[("setsar", "4/3")], bf=2)
+    made["mpeg2_ts"] = make_video(folder / "mpeg2_ts.ts", vcodec="mpeg2video", bf=2, g=12, qscale=3)
+    made["mov"] = remux(made["b_frames"], folder / "mov.mov")
+    made["fragmented"] = remux(made["b_frames"], folder / "fragmented.mp4", movflags="frag_keyframe+empty_moov")
+    made["vp9_alt_ref"] = make_video(
+        folder / "vp9_alt_ref.mkv", vcodec="libvpx-vp9", g=20, **{"cpu-used": 5, "auto-alt-ref": 1, "lag-in-frames": 12}
+    )
     made["no_duration"] = folder / "no_duration.mkv"
     piped = ffmpeg.input(str(made["b_frames"])).output("pipe:", format="matroska", c="copy")
-    made["no_duration"].write_bytes(ffmpeg.run(piped, cmd=ffmpeg_program(), capture_stdout=True, quiet=True)[0])
+    made["no_duration"].write_bytes(ffmpeg.run(piped, cmd=imageio_ffmpeg.get_ffmpeg_exe(), capture_stdout=True, quiet=True)[0])
     made["no_times"] = make_video(folder / "no_times.h264")
     made["late_start"] = remux(made["b_frames"], folder / "late_start.mp4", output_ts_offset=7.5)
     made["edit_list"] = remux(made["b_frames"], folder / "edit_list.mp4", inputs={"ss": 0.7})

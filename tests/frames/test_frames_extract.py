@@ -19,7 +19,7 @@ import pytest
 from figclip_cli.errors import InputError, MachineError, UsageError
 from figclip_cli.frames import FramesReader, SamplingRecipe, extract
 from figclip_cli.frames import journal as journal_module
-from figclip_cli.frames.clip import Source, process_clip
+from figclip_cli.frames.clip import Source, failed, process_clip
 from figclip_cli.frames.journal import journal_folder, open_journal
 from figclip_cli.frames.pool import process_clips
 from figclip_cli.frames.sources import find_sources
@@ -80,7 +80,7 @@ def cut(source, target, share=0.6):
 
 def test_every_clip_is_stored_in_id_order_with_its_times(folder, tmp_path):
     summary = extract([folder], tmp_path / "frames.h5", recipe=RECIPE, workers=1)
-    assert summary.by_status == {"ok": 4, "short": 0, "failed": 0}
+    assert summary.by_status == {"ok": 4, "short": 0, "failed": 0, "timeout": 0}
     reader = FramesReader(tmp_path / "frames.h5")
     assert reader.clip_ids == ("avi", "b_frames", "matroska", "plain")
     assert reader.read("plain").shape == (5, 4, 32, 32, 3)
@@ -291,20 +291,67 @@ def test_a_full_disk_while_assembling_keeps_the_journal(folder, tmp_path, monkey
     assert extract([folder], tmp_path / "frames.h5", recipe=RECIPE, workers=1).taken_up == 4
 
 
-def test_a_worker_that_dies_costs_one_clip(folder, tmp_path, monkeypatch):
-    """The clip named ``plain`` kills whatever process decodes it; spawned workers see it through the environment."""
+def in_workers(tmp_path, monkeypatch, what):
+    """Make workers do ``what`` when they come to the clip named ``plain``; they see it through the environment."""
     hook = tmp_path / "hook"
     hook.mkdir()
     (hook / "sitecustomize.py").write_text(
-        "import os\nimport figclip_cli.frames.clip as c\nreal = c.probe\n"
-        "def probe(path):\n    if path.stem == 'plain':\n        os._exit(11)\n    return real(path)\nc.probe = probe\n"
+        "import os, signal, time, pathlib\nimport figclip_cli.frames.clip as c\nreal = c.open_video\n"
+        f"def open_video(path, **part):\n    if path.stem == 'plain':\n        {what}\n    return real(path, **part)\n"
+        "c.open_video = open_video\n"
     )
     monkeypatch.setenv("PYTHONPATH", str(hook))
-    results = list(process_clips(find_sources([folder]), RECIPE, workers=2))
-    assert [(r.clip_id, r.status) for r in results] == [
-        ("avi", "ok"), ("b_frames", "ok"), ("matroska", "ok"), ("plain", "failed"),
-    ]  # fmt: skip
-    assert results[-1].reason == "the decoder crashed"
+
+
+def run_pool(folder, **options):
+    results = process_clips(find_sources([folder]), RECIPE, workers=2, **options)
+    return {result.clip_id: (result.status, result.reason) for _, result in results}
+
+
+OTHERS = {"avi": ("ok", ""), "b_frames": ("ok", ""), "matroska": ("ok", "")}
+
+
+@pytest.mark.parametrize(
+    ("what", "reason"),
+    [
+        ("os._exit(11)", "the decoder crashed (exit status 11), twice"),
+        ("os.kill(os.getpid(), signal.SIGSEGV)", "the decoder was killed by SIGSEGV, twice"),
+        ("raise ZeroDivisionError('odd')", "unexpected ZeroDivisionError: odd"),
+        ("raise MemoryError", "not enough memory to decode it"),
+        ("raise PermissionError(13, 'Permission denied')", "cannot be read: Permission denied"),
+    ],
+)
+def test_a_clip_that_breaks_its_worker_costs_itself_alone(folder, tmp_path, monkeypatch, what, reason):
+    in_workers(tmp_path, monkeypatch, what)
+    assert run_pool(folder) == OTHERS | {"plain": ("failed", reason)}
+
+
+def test_a_clip_that_hangs_is_given_up_and_its_worker_killed(folder, tmp_path, monkeypatch):
+    in_workers(tmp_path, monkeypatch, f"pathlib.Path({str(tmp_path)!r}, str(os.getpid())).touch(); time.sleep(600)")
+    assert run_pool(folder, timeout_seconds=3.0) == OTHERS | {"plain": ("timeout", "no result after 3 s")}
+    pids = [int(path.name) for path in tmp_path.iterdir() if path.name.isdigit()]
+    assert len(pids) == 1
+    with pytest.raises(ProcessLookupError):
+        os.kill(pids[0], 0)
+
+
+def test_a_worker_killed_once_costs_nothing(folder, tmp_path, monkeypatch):
+    mark = tmp_path / "mark"
+    once = f"m = pathlib.Path({str(mark)!r}); m.exists() or (m.touch(), os.kill(os.getpid(), signal.SIGKILL))"
+    in_workers(tmp_path, monkeypatch, once)
+    assert run_pool(folder) == OTHERS | {"plain": ("ok", "")}
+    assert mark.exists()
+
+
+def test_a_clip_that_ran_out_of_time_is_tried_again_by_the_next_run(folder, tmp_path):
+    output = tmp_path / "frames.h5"
+    sources = find_sources([folder])
+    with open_journal(output, RECIPE, overwrite=False) as journal:
+        for source in sources:
+            stamp = journal_module.source_stamp(source)
+            journal.append(source, stamp, failed(source, RECIPE, "no result after 3 s", status="timeout"))
+    summary = extract([folder], output, recipe=RECIPE, workers=1)
+    assert summary.taken_up == 0 and summary.by_status["ok"] == 4
 
 
 def test_sources_are_found_recursively_and_named_files_whatever_their_ending(folder, tmp_path):
@@ -361,6 +408,6 @@ def test_the_command_prints_a_table_reports_and_says_what_failed(clips, tmp_path
     assert "output: frames.h5 (default)" in done.stderr and "error: 6 of 7 clips are not ok" in done.stderr
     assert "hint: frames-report.jsonl" in done.stderr and "failed" in done.stdout
     again = figclip("extract-frames", videos, "--size", "32", "--overwrite", "--json", "--quiet", cwd=tmp_path)
-    assert json.loads(again.stdout)["by_status"] == {"ok": 1, "short": 2, "failed": 4} and again.returncode == 4
+    assert json.loads(again.stdout)["by_status"] == {"ok": 1, "short": 2, "failed": 4, "timeout": 0} and again.returncode == 4
     assert figclip("extract-frames", videos, cwd=tmp_path).returncode == 2
     assert figclip("extract-frames", "absent", cwd=Path(tmp_path / "videos")).returncode == 3
