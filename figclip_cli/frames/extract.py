@@ -15,7 +15,7 @@ from figclip_cli.errors import InputError
 from figclip_cli.files import canonical_json, refuse_existing, replacing
 from figclip_cli.frames.clip import STATUSES, ClipResult, Source
 from figclip_cli.frames.journal import Journal, JournalEntry, open_journal, remove_journal, source_stamp
-from figclip_cli.frames.pool import DEFAULT_TIMEOUT_SECONDS, process_clips
+from figclip_cli.frames.pool import DEFAULT_TIMEOUT_SECONDS, KILLED, process_clips
 from figclip_cli.frames.sampling import SamplingRecipe
 from figclip_cli.frames.shards import Shard, ids_sha256
 from figclip_cli.frames.sources import find_sources
@@ -171,7 +171,9 @@ def _is_done(journal: Journal, source: Source) -> bool:
 
 
 def _entry_is_done(entry: JournalEntry | None, source: Source) -> bool:
-    if entry is None or entry.result.status == "timeout" or entry.part != (source.start_seconds, source.end_seconds):
+    if entry is None or entry.part != (source.start_seconds, source.end_seconds):
+        return False
+    if entry.result.status == "timeout" or entry.result.reason == KILLED:  # perhaps the machine's fault, not the clip's
         return False
     return entry.stamp is not None and entry.stamp == source_stamp(source)
 

@@ -22,8 +22,9 @@ from figclip_cli.frames.clip import ClipResult, Source, failed, process_clip
 from figclip_cli.frames.sampling import SamplingRecipe
 
 DEFAULT_TIMEOUT_SECONDS = 300.0
-# A worker may be killed for reasons that are not the clip's (memory, a person); the clip is given to another, once.
-_ATTEMPTS = 2
+KILLED = "the decoder was killed by SIGKILL three times: is there enough memory?"
+# A worker may crash or be killed for reasons that are not the clip's; it is tried again, when others have been.
+_ATTEMPTS = 3
 _MEMORY_BYTES = 6 << 30  # 8K video needs about 2 GB; a header that claims more must not take the machine down
 
 
@@ -82,7 +83,7 @@ def _collect(
                 continue
             job.attempts += 1
             if job.attempts < _ATTEMPTS:
-                waiting.appendleft(job)
+                waiting.append(job)
             else:
                 finished.append((job.source, failed(job.source, recipe, worker.cause_of_death())))
         elif time.monotonic() - worker.started >= timeout_seconds:
@@ -126,8 +127,9 @@ class _Worker:
         code = self._process.exitcode or 0
         with suppress(ValueError):
             if code < 0:
-                return f"the decoder was killed by {signal.Signals(-code).name}, twice"
-        return f"the decoder crashed (exit status {code}), twice"
+                name = signal.Signals(-code).name
+                return KILLED if name == "SIGKILL" else f"the decoder was killed by {name} three times"
+        return f"the decoder crashed (exit status {code}) three times"
 
     def kill(self) -> None:
         """Kill the process and what it started."""

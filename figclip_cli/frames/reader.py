@@ -6,7 +6,8 @@ import glob
 import json
 import math
 import os
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
@@ -16,7 +17,7 @@ import h5py
 import numpy as np
 import numpy.typing as npt
 
-from figclip_cli.errors import InputError
+from figclip_cli.errors import FigclipError, InputError
 from figclip_cli.files import require_file, sha256_of_json
 from figclip_cli.frames.preprocess import decode_jpeg
 from figclip_cli.frames.sampling import SamplingRecipe
@@ -76,7 +77,7 @@ class FramesReader:
         hashes: list[str] = []
         self.shards: dict[Path, ShardOf | None] = {}
         for path in self.paths:
-            with _opened(path) as file:
+            with _explaining_damage(path), _opened(path) as file:
                 recipe = _check(file, path)
                 if path == self.paths[0]:
                     self.recipe = recipe
@@ -121,23 +122,14 @@ class FramesReader:
         Raises:
             InputError: There is no such ok clip, or its pictures are damaged.
         """
-        file, index, path = self._locate(clip_id)
-        first, count = self._frames_of(file, index)
+        _, _, path = self._locate(clip_id)
         size = self.recipe.size
-        if self.recipe.storage == "raw":
-            return np.asarray(
-                file["pixels"][first : first + count] if self.recipe.is_ragged else file["pixels"][index]
-            ).reshape(self.recipe.events, -1, size, size, 3)
-        offsets = file["jpeg_offsets"][first : first + count + 1]
-        data = file["jpeg_bytes"][offsets[0] : offsets[-1]].tobytes()
-        frames = np.empty((count, size, size, 3), dtype=np.uint8)
-        try:
-            for number in range(count):
-                start, end = offsets[number] - offsets[0], offsets[number + 1] - offsets[0]
-                frames[number] = decode_jpeg(data[start:end])
-        except (OSError, ValueError) as error:
-            raise InputError(f"a frame of clip '{clip_id}' in {path} is damaged: {error}", "extract again") from error
-        return frames.reshape(self.recipe.events, -1, size, size, 3)
+        with _explaining_damage(path):
+            if self.recipe.storage == "raw":
+                pixels = self._raw_pixels(clip_id)
+            else:
+                pixels = np.stack([decode_jpeg(data) for data in self.stored(clip_id)])
+            return pixels.reshape(self.recipe.events, -1, size, size, 3)
 
     def pts_seconds(self, clip_id: str) -> npt.NDArray[np.float64]:
         """Return the (events, frames) presentation times of a clip's frames, in seconds from its file's start."""
@@ -158,12 +150,19 @@ class FramesReader:
         first, count = self._frames_of(file, index)
         if self.recipe.storage == "raw":
             there = ~np.isnan(self.pts_seconds(clip_id).ravel())
-            pixels = file["pixels"][first : first + count] if self.recipe.is_ragged else file["pixels"][index]
-            pixels = pixels.reshape(count, self.recipe.size * self.recipe.size * 3)
+            pixels = self._raw_pixels(clip_id)
             return [pixels[number].tobytes() if there[number] else b"" for number in range(count)]
         offsets = file["jpeg_offsets"][first : first + count + 1]
         data = file["jpeg_bytes"][offsets[0] : offsets[-1]].tobytes()
         return [data[a - offsets[0] : b - offsets[0]] for a, b in zip(offsets[:-1], offsets[1:], strict=True)]
+
+    def _raw_pixels(self, clip_id: str) -> npt.NDArray[np.uint8]:
+        """Return (frames, size, size, 3), zeros where there is no frame."""
+        file, index, _ = self._locate(clip_id, ok_only=False)
+        first, count = self._frames_of(file, index)
+        size = self.recipe.size
+        pixels = file["pixels"][first : first + count] if self.recipe.is_ragged else file["pixels"][index]
+        return np.asarray(pixels).reshape(count, size, size, 3)
 
     def _frames_of(self, file: h5py.File, index: int) -> tuple[int, int]:
         """Return the number of a clip's first frame, counted over the file, and how many it has."""
@@ -188,6 +187,27 @@ class FramesReader:
         if "_ok_ids" not in self.__dict__:
             self._ok_ids = frozenset(self.clip_ids)
         return self._ok_ids
+
+
+@contextmanager
+def _explaining_damage(path: Path) -> Iterator[None]:
+    """Turn whatever HDF5 says of a damaged file, in any of its many ways, into one line."""
+    try:
+        yield
+    except FigclipError:
+        raise
+    except (
+        OSError,
+        RuntimeError,
+        ValueError,
+        TypeError,
+        KeyError,
+        AttributeError,
+        OverflowError,
+        MemoryError,
+    ) as error:
+        said = (" ".join(str(error).split()) or type(error).__name__)[:200]
+        raise InputError(f"{path} is damaged: {said}", "extract again") from error
 
 
 def _expand(paths: Path | str | Sequence[Path | str]) -> list[Path]:
@@ -220,11 +240,8 @@ def _check(file: h5py.File, path: Path) -> SamplingRecipe:
         )
     if not attributes.get("completed"):
         raise InputError(f"{path} is unfinished", "extract again")
-    try:
-        recipe = SamplingRecipe.from_dict(json.loads(attributes["recipe"]), str(path))
-        problem = _problem(file, recipe)
-    except (KeyError, ValueError, TypeError, AttributeError) as error:
-        raise InputError(f"{path} is damaged: {error}", "extract again") from error
+    recipe = SamplingRecipe.from_dict(json.loads(attributes["recipe"]), str(path))
+    problem = _problem(file, recipe)
     if problem:
         raise InputError(f"{path} is damaged: {problem}", "extract again")
     return recipe

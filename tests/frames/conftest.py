@@ -136,7 +136,9 @@ def clips(tmp_path_factory) -> dict[str, Path]:
     )
     made["no_duration"] = folder / "no_duration.mkv"
     piped = ffmpeg.input(str(made["b_frames"])).output("pipe:", format="matroska", c="copy")
-    made["no_duration"].write_bytes(ffmpeg.run(piped, cmd=imageio_ffmpeg.get_ffmpeg_exe(), capture_stdout=True, quiet=True)[0])
+    made["no_duration"].write_bytes(
+        ffmpeg.run(piped, cmd=imageio_ffmpeg.get_ffmpeg_exe(), capture_stdout=True, quiet=True)[0]
+    )
     made["no_times"] = make_video(folder / "no_times.h264")
     made["late_start"] = remux(made["b_frames"], folder / "late_start.mp4", output_ts_offset=7.5)
     made["edit_list"] = remux(made["b_frames"], folder / "edit_list.mp4", inputs={"ss": 0.7})

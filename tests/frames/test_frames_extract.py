@@ -314,8 +314,8 @@ OTHERS = {"avi": ("ok", ""), "b_frames": ("ok", ""), "matroska": ("ok", "")}
 @pytest.mark.parametrize(
     ("what", "reason"),
     [
-        ("os._exit(11)", "the decoder crashed (exit status 11), twice"),
-        ("os.kill(os.getpid(), signal.SIGSEGV)", "the decoder was killed by SIGSEGV, twice"),
+        ("os._exit(11)", "the decoder crashed (exit status 11) three times"),
+        ("os.kill(os.getpid(), signal.SIGSEGV)", "the decoder was killed by SIGSEGV three times"),
         ("raise ZeroDivisionError('odd')", "unexpected ZeroDivisionError: odd"),
         ("raise MemoryError", "not enough memory to decode it"),
         ("raise PermissionError(13, 'Permission denied')", "cannot be read: Permission denied"),
@@ -408,6 +408,9 @@ def test_the_command_prints_a_table_reports_and_says_what_failed(clips, tmp_path
     assert "output: frames.h5 (default)" in done.stderr and "error: 6 of 7 clips are not ok" in done.stderr
     assert "hint: frames-report.jsonl" in done.stderr and "failed" in done.stdout
     again = figclip("extract-frames", videos, "--size", "32", "--overwrite", "--json", "--quiet", cwd=tmp_path)
-    assert json.loads(again.stdout)["by_status"] == {"ok": 1, "short": 2, "failed": 4, "timeout": 0} and again.returncode == 4
+    assert (
+        json.loads(again.stdout)["by_status"] == {"ok": 1, "short": 2, "failed": 4, "timeout": 0}
+        and again.returncode == 4
+    )
     assert figclip("extract-frames", videos, cwd=tmp_path).returncode == 2
     assert figclip("extract-frames", "absent", cwd=Path(tmp_path / "videos")).returncode == 3

@@ -100,7 +100,12 @@ def test_segments_of_a_csv_are_cut_by_time(clips, tmp_path):
     folder.mkdir()
     shutil.copy(clips["b_frames"], folder / "long.mp4")
     segments = write_csv(
-        tmp_path, "late,long.mp4,1.2,1.6", "all,long.mp4,,", "over,long.mp4,1.5,3", "after,long.mp4,5,6", "gone,x.mp4,0,1"
+        tmp_path,
+        "late,long.mp4,1.2,1.6",
+        "all,long.mp4,,",
+        "over,long.mp4,1.5,3",
+        "after,long.mp4,5,6",
+        "gone,x.mp4,0,1",
     )
     five = recipe(events=1, frames_per_event=5)
     summary = extract([folder], tmp_path / "frames.h5", recipe=five, segments=segments, workers=1)
@@ -170,7 +175,9 @@ def test_shards_share_out_every_clip_once_and_merge_to_the_whole(clips, tmp_path
     merged = merge([tmp_path / "part-*.h5"], tmp_path / "merged.h5")
     assert merged.content_sha256 == whole.content_sha256 and merged.files == 3
     assert merged.by_status == {"ok": 9, "short": 0, "failed": 1, "timeout": 0}
-    assert (FramesReader(tmp_path / "merged.h5").read("clip3") == FramesReader(tmp_path / "whole.h5").read("clip3")).all()
+    assert (
+        FramesReader(tmp_path / "merged.h5").read("clip3") == FramesReader(tmp_path / "whole.h5").read("clip3")
+    ).all()
     with pytest.raises(InputError, match="1 of 3 shards are missing: 1/3"):
         merge([tmp_path / "part-0.h5", tmp_path / "part-2.h5"], tmp_path / "x.h5")
     (tmp_path / "lone").mkdir()

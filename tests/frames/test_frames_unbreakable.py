@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import json
 import os
 import random
@@ -9,12 +10,13 @@ import signal
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import h5py
 import numpy as np
 import pytest
 
-from figclip_cli.errors import FigclipError, InputError
+from figclip_cli.errors import FigclipError
 from figclip_cli.frames import FramesReader, SamplingRecipe, extract
 from figclip_cli.frames.clip import STATUSES
 from figclip_cli.frames.journal import journal_folder
@@ -32,15 +34,14 @@ def datasets(path):
 def workers_of(pid):
     """Return the processes that a program started and that still run."""
     found = []
-    for entry in os.listdir("/proc"):
-        if entry.isdigit():
+    for entry in Path("/proc").iterdir():
+        if entry.name.isdigit():
             try:
-                with open(f"/proc/{entry}/stat", "rb") as file:
-                    fields = file.read().rpartition(b")")[2].split()
+                fields = (entry / "stat").read_bytes().rpartition(b")")[2].split()
             except OSError:
                 continue
             if int(fields[1]) == pid and fields[0] != b"Z":
-                found.append(int(entry))
+                found.append(int(entry.name))
     return found
 
 
@@ -56,7 +57,7 @@ def test_thirty_kills_of_workers_and_of_the_program_change_nothing(clips, tmp_pa
     dice, kills = random.Random(7), 0
     while kills < 30:
         process = subprocess.Popen([*COMMAND, str(folder), "-o", str(output)], stderr=subprocess.PIPE)
-        for _ in range(5):  # four workers, then the program
+        for turn in range(5):  # four workers, then the program
             before, deadline = lines.read_bytes().count(b"\n") if lines.exists() else 0, time.monotonic() + 60
             while process.poll() is None and time.monotonic() < deadline:
                 if lines.exists() and lines.read_bytes().count(b"\n") > before + 2:
@@ -66,7 +67,7 @@ def test_thirty_kills_of_workers_and_of_the_program_change_nothing(clips, tmp_pa
             if process.poll() is not None:
                 break
             victims = workers_of(process.pid)
-            victim = dice.choice(victims) if victims and _ < 4 else process.pid
+            victim = dice.choice(victims) if victims and turn < 4 else process.pid
             os.kill(victim, signal.SIGKILL)
             kills += 1
         process.communicate(timeout=120)
@@ -138,25 +139,15 @@ def test_thousands_of_mutated_videos(clips, tmp_path):
     run_fuzz(clips, tmp_path, int(os.environ.get("FIGCLIP_FUZZ", "2400")), 2, "pyav")
 
 
-def cut_at_random(clips, dice):
-    name = dice.choice(("fragmented", "matroska", "vp9", "avi"))
-    data = clips[name].read_bytes()
-    return name, data[: int(len(data) * dice.uniform(0.2, 0.85))]
-
-
 def test_a_cut_file_is_never_ok_where_its_header_says_how_long_it_was(clips, tmp_path):
     dice, folder = random.Random(3), tmp_path / "cut"
     folder.mkdir()
     for number in range(40):
-        name, data = cut_at_random(clips, dice)
-        (folder / f"{number:02d}{clips[name].suffix}").write_bytes(data) if name != "fragmented" else (
-            folder / f"{number:02d}.mkv"
-        ).write_bytes(clips["matroska"].read_bytes()[: len(data)])
-    try:
-        summary = extract([folder], tmp_path / "frames.h5", recipe=RECIPE, workers=2)
-        assert summary.by_status["ok"] == 0 and summary.by_status["short"] > 10
-    except InputError:
-        pytest.fail("none of the cut files gave a single frame")
+        source = clips[("matroska", "vp9", "avi", "open_groups_mkv")[number % 4]]
+        data = source.read_bytes()
+        (folder / f"{number:02d}{source.suffix}").write_bytes(data[: int(len(data) * dice.uniform(0.2, 0.7))])
+    summary = extract([folder], tmp_path / "frames.h5", recipe=RECIPE, workers=2)
+    assert summary.by_status["ok"] == 0 and summary.by_status["short"] > 10
 
 
 @pytest.fixture(scope="module")
@@ -251,10 +242,8 @@ def test_links_in_circles_end_and_broken_ones_are_reported(clips, tmp_path):
 def test_a_hundred_thousand_files_in_a_folder_are_listed(tmp_path):
     folder = tmp_path / "many"
     folder.mkdir()
-    (folder / "00000.mp4").touch()
-    for number in range(1, 100_000):
-        os.link(folder / f"{number // 50_000 * 50_000 or 0:05d}.mp4" if number != 50_000 else folder / "00000.mp4",
-                folder / f"{number:05d}.mp4") if number % 50_000 else (folder / f"{number:05d}.mp4").touch()  # fmt: skip
+    for number in range(100_000):
+        (folder / f"{number:05d}.mp4").touch()
     assert len(find_sources([folder])) == 100_000
 
 
@@ -269,7 +258,7 @@ def test_a_read_only_target_is_said_before_anything_is_decoded(clips, tmp_path):
 
 
 def test_a_file_that_vanishes_midway_is_that_clips_loss_alone(clips, tmp_path, monkeypatch):
-    from figclip_cli.frames import extract as module
+    module = importlib.import_module("figclip_cli.frames.extract")
 
     folder = tmp_path / "videos"
     folder.mkdir()
