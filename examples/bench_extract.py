@@ -170,9 +170,9 @@ def in_turn(ways: dict[str, Callable[[], Any]], repeats: int) -> dict[str, float
 def peak_mebibytes(name: str, path: Path) -> float:
     """Return the peak resident memory of a fresh process that gets one clip's frames."""
     code = (
-        f"import sys; sys.path.insert(0, {str(Path(__file__).parent)!r}); import bench_extract as b, resource;"
+        f"import sys; sys.path.insert(0, {str(Path(__file__).parent)!r}); import bench_extract as b, re;"
         f"b.DECODERS[{name!r}](b.Path({str(path)!r}));"
-        "print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024)"
+        "print(int(re.search(r'VmHWM:\\s+(\\d+)', open('/proc/self/status').read())[1]) / 1024)"
     )
     return float(subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout)
 
@@ -195,6 +195,8 @@ def bench(height: int, group: int, clips: int, repeats: int, scratch: Path) -> N
     ways = {n: f for n, f in DECODERS.items() if n not in ("torchcodec", "decord") or importlib.util.find_spec(n)}
     timed = in_turn({name: lambda way=way: way(first) for name, way in ways.items()}, repeats)
     print_table(f"{height}p, key frame every {group}, frames in memory, one thread", timed, FRAMES)
+    if not clips:
+        return
     for number in range(1, clips):
         shutil.copy(first, videos / f"clip{number:02d}.mp4")
     for workers in (1, 2):
@@ -211,7 +213,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--heights", type=int, nargs="+", default=[360, 720, 1080])
     parser.add_argument("--groups", type=int, nargs="+", default=[250, 48])
-    parser.add_argument("--clips", type=int, default=8)
+    parser.add_argument("--clips", type=int, default=8, help="for the whole job; 0 leaves it out")
     parser.add_argument("--repeats", type=int, default=5)
     arguments = parser.parse_args()
     os.environ["OMP_NUM_THREADS"] = "1"

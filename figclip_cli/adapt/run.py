@@ -87,6 +87,7 @@ def adapt(
         FigclipError: See each step; nothing is written before the inputs are known to fit.
     """
     frames = FramesReader(list(frames_paths))
+    frames.require_equal_lengths()
     prompts = read_prompts(prompts_path)
     clip_ids, coverage = clips_in_common(frames, prompts)
     reporter.info(coverage.describe())

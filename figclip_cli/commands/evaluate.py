@@ -105,6 +105,7 @@ def retrieval(
 
     asked = read_captions(captions, level=level.value)
     reader = FramesReader(frames)
+    reader.require_equal_lengths()
     where = choose_device(device.value)
     if chosen_run is not None:
         source = model_source(terminal, model, pretrained, activation) if model else None

@@ -139,6 +139,18 @@ class FramesReader:
         first, count = self._frames_of(file, index)
         return np.asarray(file["pts"][first : first + count])[None]
 
+    def require_equal_lengths(self) -> None:
+        """Refuse files whose clips have different numbers of frames.
+
+        Raises:
+            InputError: They were extracted at a fixed rate.
+        """
+        if self.recipe.is_ragged:
+            raise InputError(
+                f"{self.paths[0]} was extracted with --fps, so its clips differ in length",
+                "extract with --events and --frames-per-event for this",
+            )
+
     def row(self, clip_id: str) -> ClipRow:
         """Return what is known of a clip, whatever its status."""
         self._locate(clip_id, ok_only=False)

@@ -116,12 +116,15 @@ class OpenVideo:
             raise
 
     def _open(self) -> None:
-        self.container = av.open(os.fspath(self.path))
+        self.container = av.open(os.fspath(self.path), metadata_errors="replace")
         try:
             self.stream = _video_stream(self.container)
         except BaseException:
             self.close()
             raise
+        if self.stream.codec_context is None:
+            self.close()
+            raise ClipError("there is no decoder for its codec")
         for other in self.container.streams:
             if other.index != self.stream.index:
                 other.discard = Discard.all  # its bytes are not even read where the container allows that
@@ -243,6 +246,8 @@ def open_video(path: Path, *, from_seconds: float = 0.0, until_seconds: float | 
         raise ClipError("the file is empty")
     try:
         video = OpenVideo(path, from_seconds=from_seconds, until_seconds=until_seconds)
+    except IndexError as error:  # PyAV lists the streams once
+        raise ClipError("a stream begins midway that the header does not name") from error
     except (av.error.FFmpegError, OSError, ValueError, UnicodeError, OverflowError) as error:
         raise ClipError(_reason(error)) from error
     try:

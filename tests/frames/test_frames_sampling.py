@@ -248,3 +248,19 @@ def test_a_device_that_is_absent_is_one_line(clips, tmp_path, figclip):
         done = figclip("extract-frames", clips["plain"], "--decoder", "ffmpeg", "--hwaccel", name, cwd=tmp_path)
         assert done.returncode == 2 and done.stderr.count("error:") == 1 and f"--hwaccel {name}" in done.stderr
     assert figclip("extract-frames", clips["plain"], "--hwaccel", "cuda", cwd=tmp_path).returncode == 2
+
+
+def test_stages_that_want_equal_lengths_refuse_a_fixed_rate_in_one_line(clips, tmp_path, figclip):
+    shutil.copy(clips["plain"], tmp_path / "a.mp4")
+    assert figclip("extract-frames", "--fps", "2", "--size", "32", cwd=tmp_path).returncode == 0
+    with pytest.raises(InputError, match="extracted with --fps"):
+        FramesReader(tmp_path / "frames.h5").require_equal_lengths()
+
+
+def test_an_empty_shard_is_a_file_without_clips(clips, tmp_path):
+    shutil.copy(clips["plain"], tmp_path / "a.mp4")
+    own = shard_of("a", 5)
+    for index in range(5):
+        summary = extract([tmp_path], tmp_path / f"f{index}.h5", recipe=SamplingRecipe(size=16), shard=Shard(index, 5))
+        assert summary.listed == (index == own)
+    assert merge([tmp_path / "f*.h5"], tmp_path / "frames.h5").by_status["ok"] == 1
