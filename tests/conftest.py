@@ -148,7 +148,7 @@ def inputs(tmp_path_factory, tiny_model) -> Path:
     folder = tmp_path_factory.mktemp("inputs")
     (folder / "vidsitu").mkdir()
     for number, clip_id in enumerate(CLIP_IDS):
-        write_video(folder / "vidsitu" / f"{clip_id}.mp4", seed=number)
+        write_video(folder / "vidsitu" / f"{clip_id}.mp4", seed=number, seconds=10.0, rate=5)
     annotation = [annotation_record(clip_id, number) for number, clip_id in enumerate(CLIP_IDS)]
     (folder / "vidsitu" / "vsann_train_lb.json").write_text(json.dumps(annotation))
     shutil.copytree(tiny_model, folder / "base-model")
