@@ -54,52 +54,55 @@ class ExecutorChoice(str, Enum):
     ray = "ray"
 
 
+Segments = Annotated[
+    Path | None,
+    typer.Option("--segments", help="Parts of files: a csv (clip_id,file,start,end), or VidSitu's list of ids."),
+]
+Policy = Annotated[
+    PolicyChoice, typer.Option("--policy", help="Times: midpoints of parts, first to last, or random in parts.")
+]
+Fps = Annotated[float | None, typer.Option("--fps", help="Instead: a fixed rate, as many frames as the clip is long.")]
+Crop = Annotated[CropChoice, typer.Option("--crop", help="Centre of the short side, squashed, or between black bars.")]
+Hwaccel = Annotated[
+    str, typer.Option("--hwaccel", help="Let ffmpeg decode on a device, such as cuda; needs --decoder ffmpeg.")
+]
+Timeout = Annotated[
+    float, typer.Option("--timeout", help="Seconds one clip may take; then its worker is killed.", min=0.1)
+]
+ShardFlag = Annotated[
+    str | None, typer.Option("--shard", help="Share I/N of the clips, I from 0; or slurm in a job array.")
+]
+ExecutorFlag = Annotated[ExecutorChoice, typer.Option("--executor", help="This machine's processes, or a Ray cluster.")]
+Report = Annotated[Path | None, typer.Option("--report", help="A JSON line per clip. Default: OUTPUT-report.jsonl")]
+Decoder = Annotated[DecoderChoice, typer.Option("--decoder", help="Both give the same frames; pyav is faster.")]
+Workers = Annotated[
+    int | None, typer.Option("--workers", help="Processes. Default: one per processor, at most 8.", min=1)
+]
+
+
 def extract_frames(
     terminal: Terminal,
     videos: Annotated[
         list[Path] | None, typer.Argument(help="Folders of videos, or video files. Default: the current folder.")
     ] = None,
     output: Annotated[Path | None, typer.Option("--output", "-o", help="Frames file. Default: frames.h5")] = None,
-    segments: Annotated[
-        Path | None,
-        typer.Option("--segments", help="Parts of files: a csv (clip_id,file,start,end), or VidSitu's list of ids."),
-    ] = None,
+    segments: Segments = None,
     events: Annotated[int, typer.Option("--events", help="Equal parts of a clip.")] = 5,
     frames_per_event: Annotated[int, typer.Option("--frames-per-event", help="Frames of each event.")] = 4,
-    policy: Annotated[
-        PolicyChoice, typer.Option("--policy", help="Times: midpoints of parts, first to last, or random in parts.")
-    ] = PolicyChoice.midpoints,
-    fps: Annotated[
-        float | None, typer.Option("--fps", help="Instead: a fixed rate, as many frames as the clip is long.")
-    ] = None,
+    policy: Policy = PolicyChoice.midpoints,
+    fps: Fps = None,
     seed: Annotated[int, typer.Option("--seed", help="Of --policy random.", min=0)] = 0,
     size: Annotated[int, typer.Option("--size", help="Side of the stored square in pixels.")] = 224,
-    crop: Annotated[
-        CropChoice, typer.Option("--crop", help="Centre of the short side, squashed, or between black bars.")
-    ] = CropChoice.center,
-    decoder: Annotated[
-        DecoderChoice, typer.Option("--decoder", help="Both give the same frames; pyav is faster.")
-    ] = DecoderChoice.pyav,
-    hwaccel: Annotated[
-        str, typer.Option("--hwaccel", help="Let ffmpeg decode on a device, such as cuda; needs --decoder ffmpeg.")
-    ] = "",
+    crop: Crop = CropChoice.center,
+    decoder: Decoder = DecoderChoice.pyav,
+    hwaccel: Hwaccel = "",
     storage: Annotated[StorageChoice, typer.Option("--storage", help="How frames are kept.")] = StorageChoice.jpeg,
     jpeg_quality: Annotated[int, typer.Option("--jpeg-quality", help="1 to 95.")] = 95,
-    workers: Annotated[
-        int | None, typer.Option("--workers", help="Processes. Default: one per processor, at most 8.", min=1)
-    ] = None,
-    timeout: Annotated[
-        float, typer.Option("--timeout", help="Seconds one clip may take; then its worker is killed.", min=0.1)
-    ] = 300.0,
-    shard: Annotated[
-        str | None, typer.Option("--shard", help="Share I/N of the clips, I from 0; or slurm in a job array.")
-    ] = None,
-    executor: Annotated[
-        ExecutorChoice, typer.Option("--executor", help="This machine's processes, or a Ray cluster.")
-    ] = ExecutorChoice.processes,
-    report: Annotated[
-        Path | None, typer.Option("--report", help="A JSON line per clip. Default: OUTPUT-report.jsonl")
-    ] = None,
+    workers: Workers = None,
+    timeout: Timeout = 300.0,
+    shard: ShardFlag = None,
+    executor: ExecutorFlag = ExecutorChoice.processes,
+    report: Report = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what would be done, and do nothing.")] = False,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace an existing frames file.")] = False,
 ) -> None:
