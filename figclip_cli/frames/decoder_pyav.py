@@ -12,7 +12,7 @@ import numpy.typing as npt
 from av.video.frame import PictureType
 
 from figclip_cli.frames.decoder import DecodedFrames, Keep, Picture, frames_for
-from figclip_cli.frames.plan import Run, can_skip_unreferenced, plan_runs, restarts_at_keyframes
+from figclip_cli.frames.packet_plan import Run, can_skip_unreferenced, plan_runs, restarts_at_keyframes
 from figclip_cli.frames.sampling import ROUNDING_SECONDS, Times, shown_at
 from figclip_cli.frames.video import ClipError, OpenVideo, Packets
 
@@ -164,8 +164,8 @@ def _decode_in_order(video: OpenVideo, targets_seconds: Times, keep: Keep) -> De
 
     try:
         for frame in video.container.decode(video.stream):
-            if frame.pts is None:
-                continue
+            if frame.pts is None or (held is not None and frame.pts <= (held.pts or 0)):
+                continue  # a damaged stream may give a frame too late; a player drops it
             if held is not None:
                 done = take(held, float(info.seconds(frame.pts)))
             if done == len(targets_seconds):
