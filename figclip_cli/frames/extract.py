@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import re
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,7 +14,7 @@ from typing import Any
 from figclip_cli.errors import InputError
 from figclip_cli.files import canonical_json, refuse_existing, replacing
 from figclip_cli.frames.clip import STATUSES, ClipResult, Source
-from figclip_cli.frames.journal import Journal, JournalEntry, open_journal, remove_journal, source_stamp
+from figclip_cli.frames.journal import Journal, JournalEntry, open_journal, remove_journal, source_stamp, times_as_json
 from figclip_cli.frames.pool import DEFAULT_TIMEOUT_SECONDS, KILLED, process_clips
 from figclip_cli.frames.sampling import SamplingRecipe
 from figclip_cli.frames.shards import Shard, ids_sha256
@@ -23,7 +23,6 @@ from figclip_cli.frames.store import write_frames
 from figclip_cli.reporting import SILENT, Reporter
 
 MAX_DEFAULT_WORKERS = 8
-EXECUTORS = ("processes", "ray")
 
 Executor = Callable[..., Iterator[tuple[Source, ClipResult]]]
 
@@ -106,10 +105,9 @@ def extract(
     """
     refuse_existing(output, overwrite=overwrite)
     report = report or output.with_name(f"{output.stem}-report.jsonl")
-    everything = find_sources(paths, segments)
-    sources = everything if shard is None else shard.pick(everything)
+    everything, sources = _list_clips(paths, segments, shard)
     with open_journal(output, recipe, overwrite=overwrite) as journal:
-        todo = [source for source in sources if not _is_done(journal, source)]
+        todo = [source for source in sources if not _is_done(journal.entries, source)]
         if len(todo) < len(sources):
             reporter.info(f"going on: {len(sources) - len(todo)} of {len(sources)} clips were done before")
         run = _executor(executor)
@@ -150,11 +148,16 @@ def plan(
         InputError: There is no video.
     """
     refuse_existing(output, overwrite=overwrite)
-    everything = find_sources(paths, segments)
-    sources = everything if shard is None else shard.pick(everything)
+    everything, sources = _list_clips(paths, segments, shard)
     entries = Journal.peek(output, recipe)
-    done = sum(_entry_is_done(entries.get(source.clip_id), source) for source in sources)
+    done = sum(_is_done(entries, source) for source in sources)
     return ExtractionPlan(len(sources), sum(source.path.exists() for source in sources), done)
+
+
+def _list_clips(paths: Sequence[Path], segments: Path | None, shard: Shard | None) -> tuple[list[Source], list[Source]]:
+    """Return all clips, and those of this shard."""
+    everything = find_sources(paths, segments)
+    return everything, everything if shard is None else shard.pick(everything)
 
 
 def _shard_attributes(shard: Shard, everything: Sequence[Source]) -> dict[str, Any]:
@@ -166,11 +169,8 @@ def _shard_attributes(shard: Shard, everything: Sequence[Source]) -> dict[str, A
     }
 
 
-def _is_done(journal: Journal, source: Source) -> bool:
-    return _entry_is_done(journal.entries.get(source.clip_id), source)
-
-
-def _entry_is_done(entry: JournalEntry | None, source: Source) -> bool:
+def _is_done(entries: Mapping[str, JournalEntry], source: Source) -> bool:
+    entry = entries.get(source.clip_id)
     if entry is None or entry.part != (source.start_seconds, source.end_seconds):
         return False
     if entry.result.status == "timeout" or entry.result.reason == KILLED:  # perhaps the machine's fault, not the clip's
@@ -201,15 +201,13 @@ def _write_report(path: Path, entries: Sequence[JournalEntry]) -> None:
     with replacing(path) as temporary, temporary.open("w", encoding="utf-8") as file:
         for entry in entries:
             result = entry.result
-            duration = result.duration_seconds
             line = {
                 "clip_id": result.clip_id,
                 "source_path": result.source_path,
                 "status": result.status,
                 "reason": result.reason,
                 "start_seconds": result.start_seconds,
-                "duration_seconds": None if duration != duration else duration,
-                "pts_seconds": [None if time != time else time for time in result.pts_seconds],
+                **times_as_json(result),
             }
             file.write(canonical_json(line) + "\n")
 

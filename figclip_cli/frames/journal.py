@@ -55,7 +55,6 @@ class Journal:
     def __init__(self, folder: Path) -> None:
         self._folder = folder
         self._pixels: BinaryIO = (folder / "pixels.bin").open("ab")
-        self.entries: dict[str, JournalEntry] = {}
         self._recover()
         self._lines: BinaryIO = (folder / "clips.jsonl").open("ab")
 
@@ -185,11 +184,17 @@ def _without_pictures(result: ClipResult) -> ClipResult:
     return ClipResult(**values)
 
 
+def times_as_json(result: ClipResult) -> dict[str, Any]:
+    """Return the fields of a result that may be NaN, which JSON writes as null."""
+    duration = result.duration_seconds
+    return {
+        "duration_seconds": None if duration != duration else duration,
+        "pts_seconds": [None if time != time else time for time in result.pts_seconds],
+    }
+
+
 def _format(entry: JournalEntry) -> bytes:
-    values: dict[str, Any] = {**entry.result.__dict__, "pictures": None}
-    values["pts_seconds"] = [None if time != time else time for time in entry.result.pts_seconds]
-    duration = entry.result.duration_seconds
-    values["duration_seconds"] = None if duration != duration else duration
+    values: dict[str, Any] = {**entry.result.__dict__, "pictures": None, **times_as_json(entry.result)}
     line = {"result": values, "offset": entry.offset, "sizes": entry.sizes, "stamp": entry.stamp, "part": entry.part}
     return canonical_json(line).encode() + b"\n"
 

@@ -46,7 +46,7 @@ def merge(paths: Sequence[Path], output: Path, *, overwrite: bool = False, repor
     results, sizes = [], []
     for row in rows:
         results.append(_result(reader, row))
-        sizes.append([len(picture) for picture in reader.stored(row.clip_id)])
+        sizes.append(reader.stored_sizes(row.clip_id))
     with reporter.track("merge frames", len(rows), "clips") as progress:
 
         def pictures(number: int) -> list[bytes]:

@@ -161,12 +161,20 @@ class FramesReader:
         file, index, _ = self._locate(clip_id, ok_only=False)
         first, count = self._frames_of(file, index)
         if self.recipe.storage == "raw":
-            there = ~np.isnan(self.pts_seconds(clip_id).ravel())
             pixels = self._raw_pixels(clip_id)
-            return [pixels[number].tobytes() if there[number] else b"" for number in range(count)]
+            return [pixels[number].tobytes() if size else b"" for number, size in enumerate(self.stored_sizes(clip_id))]
         offsets = file["jpeg_offsets"][first : first + count + 1]
         data = file["jpeg_bytes"][offsets[0] : offsets[-1]].tobytes()
         return [data[a - offsets[0] : b - offsets[0]] for a, b in zip(offsets[:-1], offsets[1:], strict=True)]
+
+    def stored_sizes(self, clip_id: str) -> list[int]:
+        """Return how many bytes each picture of a clip has as it is stored, without reading them; 0 is none."""
+        file, index, _ = self._locate(clip_id, ok_only=False)
+        first, count = self._frames_of(file, index)
+        if self.recipe.storage == "raw":
+            there = ~np.isnan(self.pts_seconds(clip_id).ravel())
+            return (there * self.recipe.size**2 * 3).tolist()
+        return np.diff(file["jpeg_offsets"][first : first + count + 1]).tolist()
 
     def _raw_pixels(self, clip_id: str) -> npt.NDArray[np.uint8]:
         """Return (frames, size, size, 3), zeros where there is no frame."""

