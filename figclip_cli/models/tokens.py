@@ -1,22 +1,55 @@
-"""How many tokens CLIP's own tokenizer makes of a text, fast enough to ask for a million texts."""
+"""How many tokens CLIP's own tokenizer makes of a text, fast enough to ask for a million texts, and without torch.
+
+open_clip's ``SimpleTokenizer`` lives in a module that imports torch, half a gigabyte of memory. The same byte-pair
+encoding, from the same vocabulary file, is built here with Hugging Face's tokenizers; a test compares the two.
+"""
 
 from __future__ import annotations
 
-from functools import cache
+import gzip
+import html
+import importlib.util
+from collections.abc import Sequence
+from functools import cache, lru_cache
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from open_clip.tokenizer import SimpleTokenizer
+    from tokenizers import Tokenizer
 
 CONTEXT_LENGTH = 77
 _START_AND_END = 2
+_NOT_PLAIN = -1
+_MERGES = 49152 - 256 - 2
+_VOCABULARY = "bpe_simple_vocab_16e6.txt.gz"
+_WORDS = r"'s|'t|'re|'ve|'m|'ll|'d|[\p{L}]+|[\p{N}]|[^\s\p{L}\p{N}]+"
+_WORD_END = "</w>"
 
 
 @cache
-def _simple_tokenizer() -> SimpleTokenizer:
-    from open_clip.tokenizer import SimpleTokenizer  # imports torch
+def _tokenizer() -> Tokenizer:
+    from tokenizers import Regex, Tokenizer
+    from tokenizers.models import BPE
+    from tokenizers.pre_tokenizers import ByteLevel, Split
+    from tokenizers.pre_tokenizers import Sequence as Steps
 
-    return SimpleTokenizer()
+    found = importlib.util.find_spec("open_clip")  # finds the package without importing it
+    assert found is not None and found.submodule_search_locations, "open_clip is a dependency"
+    content = gzip.decompress((Path(found.submodule_search_locations[0]) / _VOCABULARY).read_bytes()).decode()
+    merges = [tuple(line.split()) for line in content.split("\n")[1 : _MERGES + 1]]
+    letters = sorted(ByteLevel.alphabet())  # one printable letter for each byte
+    words = [*letters, *(letter + _WORD_END for letter in letters), *("".join(merge) for merge in merges)]
+    tokenizer = Tokenizer(BPE({word: n for n, word in enumerate(words)}, merges, end_of_word_suffix=_WORD_END))
+    split = Split(Regex(_WORDS), "removed", invert=True)
+    tokenizer.pre_tokenizer = Steps([split, ByteLevel(add_prefix_space=False, use_regex=False)])
+    return tokenizer
+
+
+def _cleaned(text: str) -> str:
+    """Return what is tokenized: broken Unicode mended, HTML entities resolved, spaces collapsed, lower case."""
+    import ftfy
+
+    return " ".join(html.unescape(html.unescape(ftfy.fix_text(text))).split()).lower()
 
 
 class TokenCounter:
@@ -32,14 +65,23 @@ class TokenCounter:
 
     def __init__(self, context_length: int = CONTEXT_LENGTH) -> None:
         self.context_length = context_length
-        self._tokenizer = _simple_tokenizer()
-        self._count_word = cache(lambda word: len(self._tokenizer.encode(word)))
+        self._tokenizer = _tokenizer()
+        self._count_word = cache(lambda word: len(self._tokenizer.encode(word.lower()).ids))
+        self._count_piece = lru_cache(maxsize=1 << 17)(self._tokens_of_piece)
 
     def count(self, text: str) -> int:
         """Return the number of tokens of the whole text, start and end included, nothing cut."""
-        if not (text.isascii() and text.isprintable()) or "&" in text:
-            return len(self._tokenizer.encode(text)) + _START_AND_END
-        return sum(map(self._count_word, text.split())) + _START_AND_END
+        tokens = self._tokens_of_piece(text)
+        whole = len(self._tokenizer.encode(_cleaned(text)).ids) if tokens == _NOT_PLAIN else tokens
+        return whole + _START_AND_END
+
+    def count_pieces(self, pieces: Sequence[str]) -> int:
+        """Return the number of tokens of the text that the pieces make, joined by spaces.
+
+        The same as ``count(" ".join(pieces))``, and quicker where pieces have been seen before.
+        """
+        counts = list(map(self._count_piece, pieces))
+        return self.count(" ".join(pieces)) if _NOT_PLAIN in counts else sum(counts) + _START_AND_END
 
     def fits(self, text: str) -> bool:
         """Return whether the model sees the whole text."""
@@ -49,5 +91,12 @@ class TokenCounter:
         """Return what the model sees: the text, or what is left of it (lower case) when its end is cut off."""
         if self.fits(text):
             return text
-        seen = self._tokenizer.encode(text)[: self.context_length - _START_AND_END]
-        return str(self._tokenizer.decode(seen)).strip()
+        cleaned = _cleaned(text)
+        _, end = self._tokenizer.encode(cleaned).offsets[self.context_length - _START_AND_END - 1]
+        return cleaned[:end]
+
+    def _tokens_of_piece(self, text: str) -> int:
+        """Return the tokens of a plain text without start and end, or a mark for one that is not plain."""
+        if not (text.isascii() and text.isprintable()) or "&" in text:
+            return _NOT_PLAIN
+        return sum(map(self._count_word, text.split()))

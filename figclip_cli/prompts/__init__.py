@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from figclip_cli.prompts.build import PromptOptions, PromptSummary, build
+from figclip_cli.prompts.build import PromptSummary, build
+from figclip_cli.prompts.options import Inputs, PromptOptions
 from figclip_cli.prompts.roles import Role
 from figclip_cli.prompts.store import Negative, PromptEvent, PromptsFile, read_prompts
 
 __all__ = [
+    "Inputs",
     "Negative",
     "PromptEvent",
     "PromptOptions",

@@ -1,118 +1,132 @@
-"""VidSitu's annotation files: read whole, checked to the last key, and never read around a mistake."""
+"""Annotation files in: their format found out, every record checked, clips put together.
+
+A record that breaks its format is left out and reported, with its file, its place and the key; ``strict`` makes the
+first one an error.
+"""
 
 from __future__ import annotations
 
-import re
-import sys
 from collections import defaultdict
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from figclip_cli.errors import InputError, UsageError
-from figclip_cli.files import read_json, sha256_of_file
-from figclip_cli.prompts.roles import KNOWN_KEYS, parse_key
-from figclip_cli.prompts.templates import clean_value
+import msgspec
 
-EVENTS_PER_CLIP = 5
-_EVENT_KEYS = tuple(f"Ev{number}" for number in range(1, EVENTS_PER_CLIP + 1))
-_ANY_EVENT_KEY = re.compile(r"Ev\d+")
-_HINT = "records are counted from 0; correct the annotation file, nothing was written"
-_UNLABELLED_HINT = "VidSitu's test labels are not public: use the train or the valid annotations"
-_TYPE_NAMES = {dict: "an object", list: "a list", str: "a string", bool: "a boolean", type(None): "null"}
-# The text tower takes its feature at the end token, so one inside a text would hide what follows.
-_TOKENIZER_MARKS = ("<start_of_text>", "<end_of_text>")
+from figclip_cli.errors import InputError, UsageError, nearest
+from figclip_cli.files import read_json, require_file, sha256_of_file
+from figclip_cli.prompts.events import AnnotatedEvent, Annotation, AnnotationFiles, Found, Problem, Unlabelled
+from figclip_cli.prompts.formats import FORMATS, Format, imsitu, simple, srl, vidsitu
+from figclip_cli.prompts.formats.simple import plain_rows
+from figclip_cli.reporting import SILENT, Reporter
 
-
-@dataclass(frozen=True, slots=True)
-class Argument:
-    """One role as annotated.
-
-    Attributes:
-        arg: See :class:`~figclip_cli.prompts.roles.Role`.
-        description: The annotator's name of a numbered role, or empty.
-        value: Cleaned; empty where the annotator left it so.
-    """
-
-    arg: str
-    description: str
-    value: str
+AUTO = "auto"
+_HINT = "records are counted from 0; correct the annotation file, or leave out --strict to skip such records"
+_WHOLE_HINT = "--format says which it is, if it should be one"
 
 
-@dataclass(frozen=True, slots=True)
-class AnnotatedEvent:
-    """One event: ``verb`` as a word, ``sense`` like ``walk.01``, arguments in the annotator's order."""
+@dataclass
+class _Record:
+    """One record of a file: ``place`` for messages, ``key`` where the file is an object of records."""
 
-    verb: str
-    sense: str
-    arguments: tuple[Argument, ...]
-
-
-@dataclass(frozen=True, slots=True)
-class Annotation:
-    """One record: a clip, which of its annotations this is (from 0, in file order), and its five events."""
-
-    clip_id: str
-    annotation_index: int
-    events: tuple[AnnotatedEvent, ...]
+    place: str
+    value: Any
+    key: str | None = None
 
 
-@dataclass(frozen=True)
-class AnnotationFiles:
-    """What was read.
+@dataclass
+class _Clips:
+    """Annotations as they come together, by clip id and annotation index."""
 
-    Attributes:
-        sources: ``{"name": file name, "sha256": ...}`` of each file, in the order they were read.
-        annotations: Sorted by clip id and annotation index.
-    """
+    events: dict[str, dict[int, dict[int, AnnotatedEvent]]] = field(default_factory=lambda: defaultdict(dict))
+    memory: dict[Any, Any] = field(default_factory=dict)
 
-    sources: tuple[dict[str, str], ...]
-    annotations: tuple[Annotation, ...]
+    def add(self, found: Found) -> None:
+        annotations = self.events[found.clip_id]
+        number = len(annotations) if found.annotation is None else found.annotation
+        events = annotations.setdefault(number, {})
+        for event in found.events:
+            index = len(events) if event.index == srl.NEXT else event.index
+            if index in events:
+                raise Problem(f"clip {found.clip_id}: event {index} of annotation {number} is there already")
+            events[index] = msgspec.structs.replace(event, index=index, arguments=self._shared(event.arguments))
+
+    def _shared(self, arguments: tuple[Any, ...]) -> tuple[Any, ...]:
+        """Return the arguments, each a single object however often it was annotated: files repeat themselves a lot."""
+        return tuple(self.memory.setdefault((a.arg, a.description, a.value), a) for a in arguments)
+
+    def sorted(self) -> tuple[Annotation, ...]:
+        return tuple(
+            Annotation(clip_id, number, tuple(events[index] for index in sorted(events)))
+            for clip_id in sorted(self.events)
+            for number, (_, events) in enumerate(sorted(self.events[clip_id].items()))
+        )
 
 
-class _Problem(Exception):
-    def __init__(self, message: str, hint: str = _HINT) -> None:
-        super().__init__(message)
-        self.hint = hint
+def read_annotations(
+    paths: Sequence[Path],
+    *,
+    format_name: str = AUTO,
+    nouns: Path | None = None,
+    strict: bool = False,
+    reporter: Reporter = SILENT,
+) -> AnnotationFiles:
+    """Read annotation files, in sorted order.
 
-
-def read_annotations(paths: Sequence[Path]) -> AnnotationFiles:
-    """Read annotation files (VidSitu's ``vsann_*_lb.json``), in sorted order.
+    Args:
+        format_name: ``vidsitu``, ``imsitu``, ``srl``, ``simple``, or ``auto``: each file's first record tells.
+        nouns: ``imsitu_space.json``, for imSitu files whose nouns are WordNet ids.
+        strict: Make the first record that breaks its format an error.
 
     Raises:
-        UsageError: Two of the files are the same.
-        InputError: A file is missing, is not JSON, has no records, or has records that break the format; the
-            message shows the first problem and counts the records that have any.
+        UsageError: Two of the files are the same, or there is no such format.
+        InputError: A file is missing, not JSON, of no known format, or has no usable record; or, with ``strict``, a
+            record breaks its format.
     """
-    by_clip: dict[str, list[tuple[AnnotatedEvent, ...]]] = defaultdict(list)
-    sources: list[dict[str, str]] = []
-    problems: list[tuple[str, str]] = []
-    total = 0
+    chosen = _format_named(format_name)
+    words = imsitu.read_nouns(nouns) if nouns else None
+    clips, sources, problems = _Clips(), [], []
+    total = unlabelled = 0
     for path in sorted(paths, key=lambda path: (path.name, str(path))):
         records = _records(path)
+        form = chosen or _recognised(path, records[0])
+        reporter.info(f"annotations: {path} is {form.title} ({form.name})")
+        sources.append(_source(path, form, sources))
         total += len(records)
-        _add_source(sources, path)
-        for number, record in enumerate(records):
+        for record in records:
             try:
-                clip_id, events = _parse_record(record)
-            except _Problem as problem:
-                problems.append((f"{path}, record {number}{_clip_of(record)}: {problem}", problem.hint))
-            else:
-                by_clip[clip_id].append(events)
-    if problems:
-        first, hint = problems[0]
-        raise InputError(f"{first} ({len(problems)} of {total} records have problems)", hint)
-    annotations = [
-        Annotation(clip_id, index, events)
-        for clip_id in sorted(by_clip)
-        for index, events in enumerate(by_clip[clip_id])
-    ]
-    return AnnotationFiles(tuple(sources), tuple(annotations))
+                if isinstance(record.value, msgspec.Raw):
+                    record.value = _decoded(record.value)
+                if isinstance(record.value, Problem):
+                    raise record.value
+                for found in form.parse(record.value, record.key, words):
+                    clips.add(found)
+            except Problem as problem:
+                line = f"{path}, {record.place}{_clip_of(record.value)}: {problem}"
+                if strict:
+                    raise InputError(line, problem.hint or _HINT) from problem
+                problems.append((line, problem.hint))
+            except Unlabelled:
+                unlabelled += 1
+            record.value = None
+    if not clips.events:
+        _nothing_usable(paths, problems, total, unlabelled)
+    return AnnotationFiles(tuple(sources), clips.sorted(), tuple(line for line, _ in problems), total, unlabelled)
+
+
+def _nothing_usable(paths: Sequence[Path], problems: list[tuple[str, str]], total: int, unlabelled: int) -> None:
+    if unlabelled:
+        raise InputError(
+            f"none of the {total} records of {', '.join(map(str, paths))} has labels (neither Verb nor Args)",
+            "VidSitu's test labels are not public: use the train or the valid annotations",
+        )
+    line, hint = problems[0]
+    raise InputError(f"{line} (none of {total} records is usable)", hint or "is it the right file?")
 
 
 def read_split(path: Path) -> frozenset[str]:
-    """Read a split file (VidSitu's ``vseg_split_*_lb.json``): a list of clip ids.
+    """Read a split file (VidSitu's ``vseg_split_*_lb.json``, also the ``_new`` lists): a list of clip ids.
 
     Raises:
         InputError: The file is missing, not JSON, empty, or not a list of strings.
@@ -125,121 +139,150 @@ def read_split(path: Path) -> frozenset[str]:
     return frozenset(clip_ids)
 
 
-def _records(path: Path) -> list[Any]:
-    records = read_json(path, "annotation file")
+def read_verbs(path: Path) -> dict[tuple[str, int], frozenset[str]]:
+    """Read the verbs that annotators gave each event, by clip id and event index (VidSitu's ``vinfo_valid_lb.json``).
+
+    Raises:
+        InputError: The file is missing, not JSON, or has a record without clip or with verbs that are no lists.
+    """
+    records = read_json(path, "vinfo file")
     if not isinstance(records, list):
-        raise InputError(f"annotation file {path} is {_type_of(records)}, not a list of records", _right_file())
+        raise InputError(f"vinfo file {path} is not a list of records", "pass a vinfo_*_lb.json file")
+    verbs: dict[tuple[str, int], set[str]] = defaultdict(set)
+    for number, record in enumerate(records):
+        try:
+            clip_id = record["vid_seg_int"]
+            for name in ("vb_lst", "vbid_lst"):
+                for event, words in record.get(name, {}).items():
+                    verbs[clip_id, vidsitu.EVENT_KEYS.index(event)].update(str(word) for word in [*words])
+        except (KeyError, TypeError, AttributeError, ValueError) as error:
+            place = f"vinfo file {path}, record {number}"
+            raise InputError(f"{place}: {type(error).__name__}: {error}", "pass a vinfo_*_lb.json file") from error
+    if not verbs:
+        raise InputError(f"vinfo file {path} lists no verbs", "only the one of the valid split has vb_lst and vbid_lst")
+    return {key: frozenset(found) for key, found in verbs.items()}
+
+
+def _format_named(name: str) -> Format | None:
+    if name == AUTO:
+        return None
+    for form in FORMATS:
+        if form.name == name:
+            return form
+    raise UsageError(f"no annotation format '{name}'", nearest(name, [AUTO, *(form.name for form in FORMATS)]))
+
+
+def _recognised(path: Path, first: _Record) -> Format:
+    value = _decoded(first.value) if isinstance(first.value, msgspec.Raw) else first.value
+    if isinstance(value, Problem):
+        return next(form for form in FORMATS if form.name == "simple")  # only CSV rows are problems already
+    for form in FORMATS:
+        if form.recognises(value, first.key):
+            return form
+    if isinstance(value, dict) and "vb_lst" in value:
+        raise InputError(f"annotation file {path} is a vinfo file, which has no roles", "pass it with --vinfo")
+    if isinstance(value, str):
+        raise InputError(f"annotation file {path} is a list of texts", "a vseg_split_*_lb.json goes with --split")
+    titles = ", ".join(form.title for form in FORMATS)
+    raise InputError(f"annotation file {path} is of no format that figclip knows ({titles})", _WHOLE_HINT)
+
+
+def _records(path: Path) -> list[_Record]:
+    """Return the records of a file, not yet decoded where it is a list: a big file is never whole in memory twice."""
+    require_file(path, "annotation file", "check the path")
+    if path.suffix.lower() == ".csv":
+        records = [_Record(f"line {line}", record) for line, record in simple.rows_of_csv(path)]
+    else:
+        records = list(_json_records(path))
     if not records:
-        raise InputError(f"annotation file {path} has no records", _right_file())
+        raise InputError(f"annotation file {path} has no records", "is it the right file?")
     return records
 
 
-def _right_file() -> str:
-    return "pass a vsann_*_lb.json file"
+def _json_records(path: Path) -> Iterator[_Record]:
+    content = path.read_bytes()
+    try:
+        listed = msgspec.json.decode(content, type=list[msgspec.Raw] | dict[str, msgspec.Raw])
+    except (msgspec.DecodeError, UnicodeDecodeError):
+        lines = _lines(content)
+        if lines is None:
+            read_json(path, "annotation file")  # refuses it, with line and column
+            raise InputError(f"annotation file {path} is not a list or an object of records", _WHOLE_HINT) from None
+        yield from lines
+        return
+    if isinstance(listed, list):
+        yield from (_Record(f"record {number}", raw) for number, raw in enumerate(listed))
+    elif "events" in listed:
+        yield from _document(listed, path)
+    elif {"clip", "verb"} <= listed.keys() or {"words", "verbs"} <= listed.keys():
+        yield _Record("record 0", msgspec.Raw(content))  # one line of JSON lines
+    else:
+        yield from (_Record(f"record '{key}'", raw, key) for key, raw in listed.items())
 
 
-def _add_source(sources: list[dict[str, str]], path: Path) -> None:
+def _document(document: dict[str, msgspec.Raw], path: Path) -> Iterator[_Record]:
+    """Yield the events of figclip's own form as one object."""
+    head = {key: msgspec.json.decode(value) for key, value in document.items() if key != "events"}
+    events = msgspec.json.decode(document["events"])
+    if head.get("format", simple.FORMAT) != simple.FORMAT or not isinstance(events, list):
+        raise InputError(f"annotation file {path} is not in the format '{simple.FORMAT}'", _WHOLE_HINT)
+    if head.get("format_version", simple.FORMAT_VERSION) != simple.FORMAT_VERSION:
+        which = f"format version {head['format_version']}, this figclip reads {simple.FORMAT_VERSION}"
+        raise InputError(f"annotation file {path} has {which}", "use the figclip that wrote it, or a newer one")
+    if unknown := sorted(head.keys() - {"format", "format_version"}):
+        raise InputError(f"annotation file {path}: unknown key '{unknown[0]}'", "figclip schema annotations prints all")
+    yield from (_Record(f"event {number}", event) for number, event in enumerate(events))
+
+
+def _lines(content: bytes) -> list[_Record] | None:
+    """Return the records of JSON lines; None where the first line is no JSON object."""
+    records: list[_Record] = []
+    for number, line in enumerate(content.splitlines(), start=1):
+        if not line.strip():
+            continue
+        try:
+            value = msgspec.json.decode(line)
+        except (msgspec.DecodeError, UnicodeDecodeError) as error:
+            value = Problem(f"no JSON ({error})")
+        if not records and not isinstance(value, dict):
+            return None
+        records.append(_Record(f"line {number}", value))
+    return records if len(records) > 1 else None
+
+
+def read_records(path: Path) -> Iterator[tuple[str, Any]]:
+    """Yield the place and the value of each record of a JSON list, JSON lines, or a CSV file with a header.
+
+    Raises:
+        InputError: The file is missing, or is none of these.
+    """
+    require_file(path, "caption file", "check the path")
+    if path.suffix.lower() == ".csv":
+        yield from ((f"line {line}", row) for line, row in plain_rows(path, "caption file"))
+        return
+    for record in _json_records(path):
+        value = _decoded(record.value) if isinstance(record.value, msgspec.Raw) else record.value
+        yield record.place, value
+
+
+def _decoded(raw: msgspec.Raw) -> Any:
+    try:
+        return msgspec.json.decode(raw)
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        return Problem(f"no JSON ({error})")
+
+
+def _source(path: Path, form: Format, earlier: Iterable[dict[str, str]]) -> dict[str, str]:
     digest = sha256_of_file(path)
-    twin = next((source["name"] for source in sources if source["sha256"] == digest), None)
+    twin = next((source["name"] for source in earlier if source["sha256"] == digest), None)
     if twin is not None:
         raise UsageError(f"annotation files {twin} and {path} are the same", "name each file once")
-    sources.append({"name": path.name, "sha256": digest})
+    return {"name": path.name, "sha256": digest, "format": form.name}
 
 
 def _clip_of(record: Any) -> str:
     """Return `` (clip ID)`` where the record tells."""
-    for key in _EVENT_KEYS if isinstance(record, dict) else ():
-        event = record.get(key)
-        if isinstance(event, dict) and isinstance(event.get("vid_seg_int"), str):
-            return f" (clip {event['vid_seg_int']})"
-    return ""
-
-
-def _parse_record(record: Any) -> tuple[str, tuple[AnnotatedEvent, ...]]:
-    if not isinstance(record, dict):
-        raise _Problem(f"it is {_type_of(record)}, not an object with {_EVENT_KEYS[0]} to {_EVENT_KEYS[-1]}")
-    unknown = [key for key in record if _ANY_EVENT_KEY.fullmatch(key) and key not in _EVENT_KEYS]
-    if unknown:
-        raise _Problem(f"{unknown[0]}: a clip has the events {_EVENT_KEYS[0]} to {_EVENT_KEYS[-1]}")
-    clip_ids, events = [], []
-    for key in _EVENT_KEYS:
-        event = _member(record, key, dict, key)
-        clip_ids.append(_text(event, "vid_seg_int", key))
-        if clip_ids[-1] != clip_ids[0]:
-            raise _Problem(f"{key}, vid_seg_int: '{clip_ids[-1]}' here, '{clip_ids[0]}' in {_EVENT_KEYS[0]}")
-        events.append(_parse_event(event, key))
-    return clip_ids[0], tuple(events)
-
-
-def _parse_event(event: dict[str, Any], where: str) -> AnnotatedEvent:
-    if "Verb" not in event and "Args" not in event:
-        raise _Problem(f"{where} has no labels (neither Verb nor Args)", _UNLABELLED_HINT)
-    verb = clean_value(_text(event, "Verb", where).split()[0])
-    sense = _text(event, "VerbID", where)
-    if not verb:
-        raise _Problem(f"{where}, Verb: '{event['Verb']}' has no word")
-    if len(sense.split()) != 1:
-        raise _Problem(f"{where}, VerbID: '{sense}' is not a sense like walk.01")
-    return AnnotatedEvent(sys.intern(verb), sys.intern(sense.strip()), _parse_arguments(event, where))
-
-
-def _parse_arguments(event: dict[str, Any], where: str) -> tuple[Argument, ...]:
-    values, order = _member(event, "Args", dict, where), _member(event, "Arg_List", dict, where)
-    if odd := values.keys() ^ order.keys():
-        key = min(odd)
-        has, lacks = ("Args", "Arg_List") if key in values else ("Arg_List", "Args")
-        raise _Problem(f"{where}, {lacks}: '{key}' is missing, {has} has it")
-    placed = [(_position(order[key], key, where), _argument(key, values[key], where)) for key in values]
-    placed.sort(key=lambda item: item[0])
-    return tuple(argument for _, argument in placed)
-
-
-def _argument(key: str, value: Any, where: str) -> Argument:
-    parsed = parse_key(key)
-    if parsed is None:
-        raise _Problem(f"{where}, Args: '{key}' is not a role; known: {KNOWN_KEYS}")
-    if not isinstance(value, str):
-        raise _Problem(f"{where}, Args, '{key}': {_type_of(value)}, not a string")
-    _refuse_unusable(key, where)
-    _refuse_unusable(value, f"{where}, Args, '{key}'")
-    return Argument(*parsed, clean_value(value))
-
-
-def _position(position: Any, key: str, where: str) -> int:
-    try:
-        if isinstance(position, (int, str)) and not isinstance(position, bool):
-            return int(position)
-    except ValueError:
-        pass
-    raise _Problem(f"{where}, Arg_List, '{key}': {position!r} is not a whole number")
-
-
-def _member(parent: dict[str, Any], key: str, kind: type, where: str) -> Any:
-    if key not in parent:
-        raise _Problem(f"{where} is missing" if key == where else f"{where}, {key} is missing")
-    if not isinstance(parent[key], kind):
-        place = where if key == where else f"{where}, {key}"
-        raise _Problem(f"{place} is {_type_of(parent[key])}, not {_TYPE_NAMES[kind]}")
-    return parent[key]
-
-
-def _text(event: dict[str, Any], key: str, where: str) -> str:
-    text: str = _member(event, key, str, where)
-    if not text.strip():
-        raise _Problem(f"{where}, {key} is empty")
-    _refuse_unusable(text, f"{where}, {key}")
-    return text
-
-
-def _refuse_unusable(text: str, where: str) -> None:
-    if not text.isascii():
-        try:
-            text.encode()
-        except UnicodeEncodeError:
-            raise _Problem(f"{where} has half of a surrogate pair, which is no text") from None
-    if "<" in text and any(mark in text.lower() for mark in _TOKENIZER_MARKS):
-        raise _Problem(f"{where} has {' or '.join(_TOKENIZER_MARKS)}, which the tokenizer takes for its own mark")
-
-
-def _type_of(value: Any) -> str:
-    return _TYPE_NAMES.get(type(value), "a number")
+    clip_id = vidsitu.clip_of(record)
+    if not clip_id and isinstance(record, dict):
+        clip_id = next((record[key] for key in ("clip", "clip_id") if isinstance(record.get(key), str)), "")
+    return f" (clip {clip_id})" if clip_id else ""

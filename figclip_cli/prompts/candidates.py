@@ -1,4 +1,4 @@
-"""What negatives are made of: other verbs with their own role names, and other nouns of the same role.
+"""What negatives are made of: other verbs with their own role names, and other values of the same role.
 
 Everything is sorted before anything is drawn, so a draw depends on what was annotated, not on the order of files.
 """
@@ -12,10 +12,13 @@ from functools import cached_property
 from random import Random
 from typing import TypeVar
 
-from figclip_cli.prompts.annotations import AnnotatedEvent, Annotation
-from figclip_cli.prompts.roles import GENERIC_NAMES, lemma_of, propbank
+from figclip_cli.prompts.events import AnnotatedEvent, Annotation
+from figclip_cli.prompts.lexicon import nouns_like, verbs_like
+from figclip_cli.prompts.roles import GENERIC_NAMES, MODIFIERS, SCENE, lemma_of, propbank
+from figclip_cli.prompts.templates import normalised
 
 T = TypeVar("T")
+_ARGS = (*GENERIC_NAMES, *MODIFIERS, SCENE)
 
 
 @dataclass(frozen=True)
@@ -33,34 +36,59 @@ class Sense:
     names: Mapping[str, str]
 
     @cached_property
-    def words(self) -> frozenset[str]:
-        """Every form under which an annotator may have meant this verb, lower case."""
-        return verb_words(self.verb, self.sense)
+    def word(self) -> str:
+        """The verb in lower case."""
+        return self.verb.lower()
 
 
 @dataclass(frozen=True)
-class Noun:
-    """A value of a numbered role.
+class Value:
+    """What filled a role.
 
     Attributes:
-        value: As annotated.
+        text: As annotated.
         only_clip: The clip it occurs in, or None where it occurs in several.
     """
 
-    value: str
+    text: str
     only_clip: str | None
 
 
-def verb_words(verb: str, sense: str) -> frozenset[str]:
-    """Return the verb as written and the lemma of its sense, lower case."""
-    return frozenset({verb.lower(), lemma_of(sense).lower()})
+@dataclass(frozen=True)
+class Facts:
+    """What is true of an event by any of its annotations: negatives must not say it.
+
+    Attributes:
+        verbs: Every verb given, and every verb that may be said of the same event, lower case.
+        values: Every value, normalised.
+        nouns: By role: heads of its values, and heads that may be said of the same thing.
+    """
+
+    verbs: frozenset[str]
+    values: frozenset[str]
+    nouns: Mapping[str, frozenset[str]]
+
+
+def facts_of(twins: Iterable[AnnotatedEvent], more_verbs: Iterable[str] = ()) -> Facts:
+    """Return what all annotations of one event say, and verbs that annotators gave it elsewhere."""
+    verbs: frozenset[str] = frozenset().union(*(verbs_like(lemma_of(verb)) for verb in more_verbs))
+    values: set[str] = set()
+    nouns: dict[str, frozenset[str]] = {}
+    for event in twins:
+        verbs |= verbs_like(event.verb)
+        for argument in event.arguments:
+            if argument.value:
+                values.add(normalised(argument.value))
+                like = nouns_like(argument.value)
+                nouns[argument.arg] = nouns[argument.arg] | like if argument.arg in nouns else like
+    return Facts(verbs, frozenset(values), nouns)
 
 
 def drawn(items: Sequence[T], random: Random) -> Iterator[T]:
     """Yield the items in random order; the first few cost no more than a few draws (sparse Fisher-Yates)."""
     moved: dict[int, int] = {}
     for last in range(len(items) - 1, -1, -1):
-        at = random.randrange(last + 1)
+        at = int(random.random() * (last + 1))
         yield items[moved.get(at, at)]
         moved[at] = moved.get(last, last)
 
@@ -69,11 +97,10 @@ class SenseCatalogue:
     """The senses that annotators used, then PropBank's."""
 
     def __init__(self, annotations: Iterable[Annotation]) -> None:
-        events = [event for annotation in annotations for event in annotation.events]
-        self._seen = _seen_senses(events)
-        used = {sense.sense for sense in self._seen}
+        self._seen = _seen_senses(event for annotation in annotations for event in annotation.events)
+        self.of = {sense.sense: sense for sense in self._seen}
         self._unseen = tuple(
-            Sense(sense, lemma_of(sense), names) for sense, names in sorted(propbank().items()) if sense not in used
+            Sense(sense, lemma_of(sense), names) for sense, names in sorted(propbank().items()) if sense not in self.of
         )
         self._tiers: dict[frozenset[str], tuple[tuple[Sense, ...], ...]] = {}
 
@@ -89,30 +116,31 @@ class SenseCatalogue:
         return self._tiers[args]
 
 
-class NounPool:
-    """The values of every numbered role."""
+class ValuePool:
+    """The values of every role."""
 
     _FREQUENT_DRAWS = 32
 
     def __init__(self, annotations: Iterable[Annotation]) -> None:
-        clips: dict[str, dict[str, list[str]]] = {arg: defaultdict(list) for arg in GENERIC_NAMES}
+        clips: dict[str, dict[str, list[str]]] = {arg: defaultdict(list) for arg in _ARGS}
         for annotation in annotations:
-            for argument in (argument for event in annotation.events for argument in event.arguments):
-                if argument.arg in clips and argument.value:
-                    clips[argument.arg][argument.value].append(annotation.clip_id)
-        self._distinct: dict[str, list[Noun]] = {}
-        self._occurrences: dict[str, list[Noun]] = {}
+            for event in annotation.events:
+                for argument in event.arguments:
+                    if argument.value:
+                        clips[argument.arg][argument.value].append(annotation.clip_id)
+        self._distinct: dict[str, list[Value]] = {}
+        self._occurrences: dict[str, list[Value]] = {}
         for arg, by_value in clips.items():
-            self._distinct[arg] = [Noun(value, _only(by_value[value])) for value in sorted(by_value)]
-            self._occurrences[arg] = [noun for noun in self._distinct[arg] for _ in by_value[noun.value]]
+            self._distinct[arg] = [Value(text, _only(by_value[text])) for text in sorted(by_value)]
+            self._occurrences[arg] = [value for value in self._distinct[arg] for _ in by_value[value.text]]
 
-    def draw(self, arg: str, random: Random) -> Iterator[Noun]:
+    def draw(self, arg: str, random: Random) -> Iterator[Value]:
         """Yield values of a role, some of them repeatedly, until every value has come.
 
         The first draws weigh a value by how often it was annotated, so that negatives have the nouns of positives.
         """
-        for noun, _ in zip(drawn(self._occurrences[arg], random), range(self._FREQUENT_DRAWS), strict=False):
-            yield noun
+        for value, _ in zip(drawn(self._occurrences[arg], random), range(self._FREQUENT_DRAWS), strict=False):
+            yield value
         yield from drawn(self._distinct[arg], random)
 
 
@@ -122,17 +150,17 @@ def _only(clips: Sequence[str]) -> str | None:
 
 
 def _seen_senses(events: Iterable[AnnotatedEvent]) -> tuple[Sense, ...]:
-    verbs: dict[str, Counter[str]] = defaultdict(Counter)
+    verbs: dict[str, str] = {}
     names: dict[str, dict[str, Counter[str]]] = defaultdict(lambda: defaultdict(Counter))
     for event in events:
-        verbs[event.sense][event.verb] += 1
+        verbs[event.sense] = event.verb
         for argument in event.arguments:
             if argument.description:
                 names[event.sense][argument.arg][argument.description] += 1
     return tuple(
         Sense(
             sense,
-            _most_frequent(verbs[sense]),
+            verbs[sense],
             {**propbank().get(sense, {}), **{arg: _most_frequent(found) for arg, found in names[sense].items()}},
         )
         for sense in sorted(verbs)

@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from functools import cache
 from pathlib import Path
 from types import MappingProxyType
+from typing import Any
 
 import msgspec
 
@@ -20,6 +21,8 @@ MODIFIERS = ("direction", "purpose", "manner", "location", "goal")
 SCENE = "scene"
 SCENE_KEY = "Scene of the Event"
 KNOWN_KEYS = "ArgN (name) with N from 0 to 5, ArgM (" + "|".join(MODIFIERS) + f"), {SCENE_KEY}"
+
+KNOWN_OWN_KEYS = f"ArgN or ArgN (name) with N from 0 to 5, {', '.join(MODIFIERS)}, {SCENE}"
 
 GENERIC_NAMES: Mapping[str, str] = MappingProxyType(
     {
@@ -34,6 +37,10 @@ GENERIC_NAMES: Mapping[str, str] = MappingProxyType(
 """What a numbered role usually is (PropBank guidelines), for a role that neither annotation nor frame names."""
 
 _NUMBERED_KEY = re.compile(r"(Arg[0-5])(?:\s*\((.*)\))?\s*")
+NOUN_ROLES = frozenset({*GENERIC_NAMES, "location", SCENE})
+"""The roles that things fill, rather than ways of doing."""
+
+_SENSE_NUMBER = re.compile(r"\.\d+$")
 _MODIFIER_KEY = re.compile(r"ArgM\s*\((.*)\)\s*")
 _PROPBANK_FILE = Path(__file__).parent / "data" / "propbank_roles.json"
 
@@ -50,6 +57,15 @@ class Role(msgspec.Struct, frozen=True, forbid_unknown_fields=True, gc=False):
     arg: str
     name: str
     value: str
+
+
+def parse_own_key(key: str) -> tuple[str, str] | None:
+    """Return the same for a key of figclip's own format, which also takes bare names: ``agent``, ``manner``, ``scene``."""
+    bare = key.strip().lower()
+    if bare in MODIFIERS or bare == SCENE:
+        return bare, ""
+    generic = next((arg for arg, name in GENERIC_NAMES.items() if name == bare), None)
+    return (generic, "") if generic else parse_key(key.strip())
 
 
 @cache
@@ -69,13 +85,24 @@ def parse_key(key: str) -> tuple[str, str] | None:
 
 
 @cache
+def _propbank_frames() -> Mapping[str, Mapping[str, Any]]:
+    senses: dict[str, dict[str, Any]] = json.loads(_PROPBANK_FILE.read_text(encoding="utf-8"))["senses"]
+    return senses
+
+
+@cache
 def propbank() -> Mapping[str, Mapping[str, str]]:
     """Return the role names of every sense, ``{"walk.01": {"Arg0": "walker", ...}}`` (PropBank v2.1.5, CC0)."""
-    senses = json.loads(_PROPBANK_FILE.read_text(encoding="utf-8"))["senses"]
     return {
         sense: {f"Arg{number}": " ".join(name.split()) for number, name in frame["roles"].items()}
-        for sense, frame in senses.items()
+        for sense, frame in _propbank_frames().items()
     }
+
+
+@cache
+def propbank_definitions() -> Mapping[str, str]:
+    """Return the definition of every sense, ``{"walk.01": "walk", ...}``."""
+    return {sense: frame["name"] for sense, frame in _propbank_frames().items()}
 
 
 def role_name(sense: str, arg: str, description: str) -> tuple[str, bool]:
@@ -90,8 +117,8 @@ def role_name(sense: str, arg: str, description: str) -> tuple[str, bool]:
 
 
 def lemma_of(sense: str) -> str:
-    """Return the verb of a sense in words: ``light_up.05`` gives ``light up``."""
-    return sense.rpartition(".")[0].replace("_", " ") or sense
+    """Return the verb of a sense in words: ``light_up.05`` gives ``light up``, and so does ``light_up``."""
+    return (_SENSE_NUMBER.sub("", sense) or sense).replace("_", " ")
 
 
 def labels_of(roles: Sequence[Role]) -> list[str]:

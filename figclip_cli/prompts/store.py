@@ -19,7 +19,7 @@ from figclip_cli.files import canonical_json, replacing, require_file
 from figclip_cli.prompts.roles import Role
 
 FORMAT = "figclip-prompts"
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
 _REBUILD = "build it again with `figclip build-prompts`"
 
 
@@ -27,40 +27,45 @@ class Negative(msgspec.Struct, frozen=True, forbid_unknown_fields=True, gc=False
     """A text that is almost the prompt, and is false.
 
     Attributes:
-        kind: ``verb-role``, ``role-noun-swap`` or ``role-noun-replace``.
+        change: What was changed, enough to undo it (docs/file-formats.md).
+        kind: For example ``verb-role``; :data:`~figclip_cli.prompts.kinds.KINDS` has all.
         text: The text.
-        change: What was changed, enough to undo it; its keys depend on the kind (docs/file-formats.md).
     """
 
+    change: dict[str, Any]
     kind: str
     text: str
-    change: dict[str, Any]
 
 
 class PromptEvent(msgspec.Struct, frozen=True, forbid_unknown_fields=True, gc=False):
     """One event of one annotation of a clip.
 
     Attributes:
-        clip_id: The clip.
         annotation_index: Which of the clip's annotations, from 0.
+        clip_id: The clip.
+        end_seconds: Where the event ends, from the clip's start; None where the annotation does not say.
         event_index: Which event of the clip, from 0.
-        verb: The verb as a word.
-        verb_sense: Its sense, for example ``walk.01``.
-        roles: The roles in ``text``, in order.
         lost_roles: Roles left out because the text was over the model's context.
-        text: The prompt.
         negatives: Hard negatives of the prompt.
+        roles: The roles in ``text``, in order.
+        start_seconds: Where the event begins.
+        text: The prompt.
+        verb: The verb in words.
+        verb_sense: Its sense, for example ``walk.01``.
     """
 
-    clip_id: str
+    # In the order of the alphabet, which is the order of the keys in a line.
     annotation_index: int
+    clip_id: str
+    end_seconds: float | None
     event_index: int
+    lost_roles: tuple[Role, ...]
+    negatives: tuple[Negative, ...]
+    roles: tuple[Role, ...]
+    start_seconds: float | None
+    text: str
     verb: str
     verb_sense: str
-    roles: tuple[Role, ...]
-    lost_roles: tuple[Role, ...]
-    text: str
-    negatives: tuple[Negative, ...]
 
     @property
     def key(self) -> tuple[str, int, int]:
@@ -89,14 +94,19 @@ def write_prompts(path: Path, events: Iterable[PromptEvent], header: Callable[[]
     Args:
         header: Called after the last event, because the counts are only known then.
     """
-    with replacing(path) as temporary, tempfile.TemporaryFile(dir=path.parent) as lines:
-        for event in events:
-            lines.write(f"{canonical_json(msgspec.to_builtins(event))}\n".encode())
-        lines.seek(0)
+    write_lines(path, events, lambda: {**header(), "format": FORMAT, "format_version": FORMAT_VERSION})
+
+
+def write_lines(path: Path, lines: Iterable[msgspec.Struct], header: Callable[[], dict[str, Any]]) -> None:
+    """Write a header and a line of JSON for each struct, keys sorted, whole or not at all."""
+    encode = msgspec.json.Encoder(order="deterministic").encode
+    with replacing(path) as temporary, tempfile.TemporaryFile(dir=path.parent) as body:
+        for line in lines:
+            body.write(encode(line) + b"\n")
+        body.seek(0)
         with temporary.open("wb") as file:
-            first = {**header(), "format": FORMAT, "format_version": FORMAT_VERSION}
-            file.write(f"{canonical_json(first)}\n".encode())
-            shutil.copyfileobj(cast(BinaryIO, lines), file)
+            file.write(f"{canonical_json(header())}\n".encode())
+            shutil.copyfileobj(cast(BinaryIO, body), file)
 
 
 def read_prompts(path: Path) -> PromptsFile:
@@ -110,7 +120,7 @@ def read_prompts(path: Path) -> PromptsFile:
     digest = hashlib.sha256()
     decoder = msgspec.json.Decoder(PromptEvent)
     events: dict[tuple[str, int, int], PromptEvent] = {}
-    with _collector_paused(), path.open("rb") as file:
+    with collector_paused(), path.open("rb") as file:
         first = file.readline()
         digest.update(first)
         header, expected = _read_header(first, path)
@@ -127,8 +137,8 @@ def read_prompts(path: Path) -> PromptsFile:
 
 
 @contextmanager
-def _collector_paused() -> Iterator[None]:
-    """Pause the cyclic garbage collector: events form no cycles, and visiting them over and over costs most time."""
+def collector_paused() -> Iterator[None]:
+    """Pause the cyclic garbage collector: events form no cycles, and visiting them over and over costs much time."""
     was_enabled = gc.isenabled()
     gc.disable()
     try:

@@ -1,0 +1,239 @@
+"""The lines of one clip after the other, by this process or by several."""
+
+from __future__ import annotations
+
+import multiprocessing
+from collections import defaultdict
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+
+from figclip_cli.errors import InputError
+from figclip_cli.models.tokens import TokenCounter
+from figclip_cli.prompts.balance import Exchange
+from figclip_cli.prompts.candidates import Facts, SenseCatalogue, ValuePool, facts_of
+from figclip_cli.prompts.events import AnnotatedEvent, Annotation, Problem
+from figclip_cli.prompts.joined import JoinedText, join
+from figclip_cli.prompts.kinds import Positive
+from figclip_cli.prompts.negatives import NegativeMaker
+from figclip_cli.prompts.options import PromptOptions
+from figclip_cli.prompts.overflow import Fitted, fit
+from figclip_cli.prompts.roles import Role, role_name
+from figclip_cli.prompts.store import PromptEvent
+from figclip_cli.prompts.tally import Tally
+from figclip_cli.prompts.templates import Pieces, Template
+
+Place = tuple[str, int, int]
+_CLIPS_PER_TASK = 100
+
+
+@dataclass
+class Made:
+    """What came of some clips, in order."""
+
+    tally: Tally
+    annotations: int = 0
+    events: list[PromptEvent] = field(default_factory=list)
+    joined: list[JoinedText] = field(default_factory=list)
+    problems: list[str] = field(default_factory=list)
+
+
+class ClipMaker:
+    """Makes prompts and negatives of clips; holds all that this needs, so that any process can do any clip.
+
+    Args:
+        annotations: Of all clips: what verbs and values are taken from.
+        verbs: Verbs that annotators gave an event elsewhere, by clip id and event index.
+        template: Makes the texts.
+        strict: Make an event whose prompt cannot be shortened an error, instead of leaving it out.
+        joining: Also make the joined texts.
+    """
+
+    def __init__(
+        self,
+        annotations: Sequence[Annotation],
+        verbs: Mapping[tuple[str, int], frozenset[str]],
+        template: Template,
+        options: PromptOptions,
+        *,
+        strict: bool,
+        joining: bool,
+    ) -> None:
+        self.counter = TokenCounter()
+        self._verbs = verbs
+        self._template = template
+        self._options = options
+        self._strict = strict
+        self._joining = joining
+        self._made = self._nothing()
+        senses = SenseCatalogue(annotations)
+        balanced = Exchange(annotations, verbs, senses, options.negatives, options.seed) if options.balance else None
+        self._maker = NegativeMaker(
+            senses,
+            ValuePool(annotations),
+            template=template,
+            meaning=self._meaning_of_negative,
+            seed=options.seed,
+            exchange=balanced,
+        )
+
+    def make(self, clips: Sequence[Sequence[Annotation]]) -> Made:
+        """Return the lines of clips, each given with all its annotations.
+
+        Raises:
+            InputError: A prompt is over the context and the rule is ``error``, or cannot be shortened and the maker
+                is strict.
+        """
+        made = self._made = self._nothing()
+        for clip in clips:
+            made.annotations += len(clip)
+            self._clip(clip)
+        return made
+
+    def _nothing(self) -> Made:
+        return Made(Tally(self._options.on_overflow, self._options.negatives))
+
+    def _clip(self, clip: Sequence[Annotation]) -> None:
+        rows = [self._fit_all(annotation) for annotation in clip]
+        said = {place: self._meaning(prompt.pieces) for row in rows for place, prompt in row.items()}
+        said_of_clip = frozenset(said.values())
+        facts = self._facts(clip)
+        for annotation, row in zip(clip, rows, strict=True):
+            for event in annotation.events:
+                place = _place(annotation, event)
+                if place in row:
+                    positive = Positive(
+                        place=place,
+                        verb=event.verb,
+                        sense=event.sense,
+                        roles=row[place].roles,
+                        facts=facts[event.index],
+                        said=said_of_clip,
+                        said_of_event=frozenset(text for other, text in said.items() if other[2] == event.index),
+                        neighbours=tuple((other[2], prompt.pieces) for other, prompt in row.items() if other != place),
+                    )
+                    self._add(positive, row[place], event)
+            if self._joining and row:
+                self._join(annotation, row)
+
+    def _facts(self, clip: Sequence[Annotation]) -> dict[int, Facts]:
+        twins: dict[int, list[AnnotatedEvent]] = defaultdict(list)
+        for annotation in clip:
+            for event in annotation.events:
+                twins[event.index].append(event)
+        return {
+            index: facts_of(events, self._verbs.get((clip[0].clip_id, index), ())) for index, events in twins.items()
+        }
+
+    def _fit_all(self, annotation: Annotation) -> dict[Place, Fitted]:
+        """Return the prompt of each event; one that no rule can shorten is left out and reported."""
+        row = {}
+        for event in annotation.events:
+            with self._reporting():
+                row[_place(annotation, event)] = self._fit(annotation, event)
+        return row
+
+    def _fit(self, annotation: Annotation, event: AnnotatedEvent) -> Fitted:
+        roles = []
+        for argument in event.arguments:
+            if argument.value:
+                name, generic = role_name(event.sense, argument.arg, argument.description)
+                self._made.tally.generic[argument.arg] += generic
+                roles.append(Role(argument.arg, name, argument.value))
+        return fit(
+            event.verb,
+            roles,
+            template=self._template,
+            counter=self.counter,
+            on_overflow=self._options.on_overflow,
+            where=f"clip {annotation.clip_id}, annotation {annotation.annotation_index}, event {event.index}",
+        )
+
+    def _add(self, positive: Positive, prompt: Fitted, event: AnnotatedEvent) -> None:
+        made = PromptEvent(
+            annotation_index=positive.place[1],
+            clip_id=positive.place[0],
+            end_seconds=event.end_seconds,
+            event_index=event.index,
+            lost_roles=prompt.lost,
+            negatives=self._maker.make(positive, self._options.negatives),
+            roles=prompt.roles,
+            start_seconds=event.start_seconds,
+            text=" ".join(prompt.pieces),
+            verb=event.verb,
+            verb_sense=event.sense,
+        )
+        self._made.tally.add(made, prompt)
+        self._made.events.append(made)
+
+    def _join(self, annotation: Annotation, row: Mapping[Place, Fitted]) -> None:
+        events = [
+            (event.index, event.verb, row[_place(annotation, event)].roles)
+            for event in annotation.events
+            if _place(annotation, event) in row
+        ]
+        with self._reporting():
+            text = join(
+                annotation.clip_id,
+                annotation.annotation_index,
+                events,
+                template=self._template,
+                counter=self.counter,
+                temporal=self._options.temporal,
+                seed=self._options.seed,
+            )
+            self._made.joined.append(text)
+
+    @contextmanager
+    def _reporting(self) -> Iterator[None]:
+        """Leave out what cannot be done, and report it; under ``strict``, stop."""
+        try:
+            yield
+        except Problem as problem:
+            if self._strict:
+                raise InputError(str(problem), problem.hint) from problem
+            self._made.problems.append(str(problem))
+
+    def _meaning(self, pieces: Pieces) -> str:
+        """Return what the model sees of a text, normalised."""
+        if self.counter.count_pieces(pieces) <= self.counter.context_length:
+            return self._template.meaning(pieces)
+        return self._template.meaning([self.counter.visible(" ".join(pieces))])
+
+    def _meaning_of_negative(self, pieces: Pieces) -> str | None:
+        """Return the same, or None for a text over the context unless texts are to be truncated."""
+        if self.counter.count_pieces(pieces) <= self.counter.context_length:
+            return self._template.meaning(pieces)
+        overflow = self._made.tally.overflow
+        if self._options.on_overflow != "truncate":
+            overflow["negatives_refused"] += 1
+            return None
+        overflow["negatives_truncated"] += 1
+        return self._meaning(pieces)
+
+
+def _place(annotation: Annotation, event: AnnotatedEvent) -> Place:
+    return annotation.clip_id, annotation.annotation_index, event.index
+
+
+_maker_of_process: ClipMaker | None = None
+
+
+def made_in_order(maker: ClipMaker, clips: Sequence[Sequence[Annotation]], *, workers: int) -> Iterator[Made]:
+    """Yield what is made of clips, some at a time and in order, whatever the number of processes.
+
+    Processes are forked: each has the maker at once. Where a system cannot fork, one process does all.
+    """
+    tasks = [clips[start : start + _CLIPS_PER_TASK] for start in range(0, len(clips), _CLIPS_PER_TASK)]
+    if workers < 2 or "fork" not in multiprocessing.get_all_start_methods():
+        yield from map(maker.make, tasks)
+        return
+    global _maker_of_process
+    _maker_of_process = maker
+    with multiprocessing.get_context("fork").Pool(workers) as pool:
+        yield from pool.imap(_make_in_process, tasks)
+
+
+def _make_in_process(clips: Sequence[Sequence[Annotation]]) -> Made:
+    assert _maker_of_process is not None
+    return _maker_of_process.make(clips)

@@ -1,0 +1,235 @@
+"""The kinds of hard negatives: each yields candidates that keep almost every word of a prompt and are false.
+
+A candidate says what it changed in terms that undo it (docs/file-formats.md, ``change``).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
+from functools import cached_property
+from itertools import chain, combinations, pairwise
+from random import Random
+from typing import Any
+
+from figclip_cli.prompts.candidates import Facts, Sense, SenseCatalogue, ValuePool, drawn
+from figclip_cli.prompts.english import PREPOSITIONS, head_lemma, with_right_articles
+from figclip_cli.prompts.lexicon import adjective_kinds, nouns_like, opposite_of
+from figclip_cli.prompts.roles import GENERIC_NAMES, NOUN_ROLES, SCENE, Role, labels_of
+from figclip_cli.prompts.templates import Pieces, normalised
+
+VERB_ROLE = "verb-role"
+ROLE_NOUN = "role-noun"
+ROLE_NOUN_SWAP = "role-noun-swap"
+ROLE_NOUN_REPLACE = "role-noun-replace"
+ATTRIBUTE_SWAP = "attribute-swap"
+MANNER_REPLACE = "manner-replace"
+DIRECTION_REPLACE = "direction-replace"
+SCENE_REPLACE = "scene-replace"
+SAME_VIDEO = "same-video"
+REPLACED_ARG = {MANNER_REPLACE: "manner", DIRECTION_REPLACE: "direction", SCENE_REPLACE: SCENE}
+KINDS = (VERB_ROLE, ROLE_NOUN_SWAP, ROLE_NOUN_REPLACE, ATTRIBUTE_SWAP, *REPLACED_ARG, SAME_VIDEO)
+"""Every kind, in the order in which an event's negatives are written."""
+
+REQUESTS = (VERB_ROLE, ROLE_NOUN, *KINDS[1:])
+"""What a number of negatives can be asked for; ``role-noun`` is swaps and, where they do not suffice, replacements."""
+
+
+@dataclass(frozen=True)
+class Positive:
+    """An event's prompt, and what its negatives must not say.
+
+    Attributes:
+        place: Clip id, annotation index and event index: random choices depend on it and the seed alone.
+        verb: Verb of the prompt.
+        sense: Its sense.
+        roles: Roles of the prompt.
+        facts: What is true of the event by any annotation.
+        said: What every prompt of the clip says.
+        said_of_event: What the prompts of this event say, in any annotation.
+        neighbours: Event index and pieces of the prompts of the annotation's other events.
+    """
+
+    place: tuple[str, int, int]
+    verb: str
+    sense: str
+    roles: tuple[Role, ...]
+    facts: Facts
+    said: frozenset[str]
+    said_of_event: frozenset[str]
+    neighbours: tuple[tuple[int, Pieces], ...] = ()
+
+    @cached_property
+    def labels(self) -> tuple[str, ...]:
+        """What a ``change`` calls each role."""
+        return tuple(labels_of(self.roles))
+
+    @cached_property
+    def numbered(self) -> tuple[int, ...]:
+        """Places of the numbered roles."""
+        return tuple(place for place, role in enumerate(self.roles) if role.arg in GENERIC_NAMES)
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """A possible negative.
+
+    Attributes:
+        kind: One of :data:`KINDS`.
+        verb: Its verb.
+        roles: Its roles, in the order of the prompt's.
+        change: What was changed, from the prompt to this.
+        pieces: The text where it is not to be made of verb and roles.
+    """
+
+    kind: str
+    verb: str
+    roles: tuple[Role, ...]
+    change: dict[str, Any] = field(default_factory=dict)
+    pieces: Pieces | None = None
+
+
+def verb_roles(positive: Positive, senses: SenseCatalogue, random: Random) -> Iterator[Candidate]:
+    """Yield the prompt with other verbs, each with its own role names; no verb comes twice."""
+    args = frozenset(positive.roles[place].arg for place in positive.numbered)
+    used: set[str] = set()
+    for sense in chain.from_iterable(drawn(tier, random) for tier in senses.tiers(args)):
+        if sense.word not in positive.facts.verbs and sense.word not in used:
+            used.add(sense.word)
+            yield with_verb(positive, sense)
+
+
+def with_verb(positive: Positive, sense: Sense) -> Candidate:
+    """Return the prompt with another verb; a role that verb does not define gets its generic name."""
+    roles, names = list(positive.roles), {}
+    for place in positive.numbered:
+        role = roles[place]
+        name = sense.names.get(role.arg) or GENERIC_NAMES[role.arg]
+        if name != role.name:
+            names[positive.labels[place]] = _from_to(role.name, name)
+            roles[place] = Role(role.arg, name, role.value)
+    change = {"verb": _from_to(positive.verb, sense.verb), "verb_sense": _from_to(positive.sense, sense.sense)}
+    return Candidate(VERB_ROLE, sense.verb, tuple(roles), {**change, "names": names} if names else change)
+
+
+def swapped_places(roles: tuple[Role, ...]) -> Iterator[tuple[int, int]]:
+    """Yield the pairs of numbered roles whose nouns can be exchanged, agent and patient first.
+
+    Roles that read the same are no pair: exchanging their nouns only changes the order of words. Neither are nouns that
+    may be said of the same thing.
+    """
+    places = [place for place, role in enumerate(roles) if role.arg in GENERIC_NAMES]
+    for one, other in combinations(sorted(places, key=lambda place: roles[place].arg), 2):
+        same_role = normalised(roles[one].name) == normalised(roles[other].name)
+        if not same_role and not _interchangeable(roles[one].value, roles[other].value):
+            yield one, other
+
+
+def _interchangeable(one: str, other: str) -> bool:
+    """Return whether two values say the same: equal but for case and articles, or bare nouns for the same thing."""
+    if normalised(one) == normalised(other):
+        return True
+    bare = " " not in normalised(one) and " " not in normalised(other)
+    return bare and head_lemma(other) in nouns_like(one)
+
+
+def swaps(positive: Positive) -> Iterator[Candidate]:
+    """Yield the prompt with the nouns of two numbered roles exchanged."""
+    for one, other in swapped_places(positive.roles):
+        values = {one: positive.roles[other].value, other: positive.roles[one].value}
+        yield with_values(positive, values, ROLE_NOUN_SWAP)
+
+
+def replacements(positive: Positive, pool: ValuePool, random: Random) -> Iterator[Candidate]:
+    """Yield the prompt with the noun of one numbered role replaced, the roles taking turns."""
+    turns = [_other_values(positive, place, pool, ROLE_NOUN_REPLACE, random) for place in drawn(positive.numbered, random)]
+    while turns:
+        for turn in list(turns):
+            if (candidate := next(turn, None)) is None:
+                turns.remove(turn)
+            else:
+                yield candidate
+
+
+def modifier_replacements(positive: Positive, kind: str, pool: ValuePool, random: Random) -> Iterator[Candidate]:
+    """Yield the prompt with its manner, direction or scene replaced: by the opposite where there is one."""
+    places = [place for place, role in enumerate(positive.roles) if role.arg == REPLACED_ARG[kind]]
+    for place in places:
+        opposite = opposite_of(positive.roles[place].value)
+        if opposite is not None and normalised(opposite) not in positive.facts.values:
+            yield with_values(positive, {place: opposite}, kind)
+    for place in places:
+        yield from _other_values(positive, place, pool, kind, random)
+
+
+def _other_values(
+    positive: Positive, place: int, pool: ValuePool, kind: str, random: Random
+) -> Iterator[Candidate]:
+    arg = positive.roles[place].arg
+    for value in pool.draw(arg, random):
+        if value.only_clip != positive.place[0] and is_false(value.text, arg, positive.facts):
+            yield with_values(positive, {place: value.text}, kind)
+
+
+def is_false(value: str, arg: str, facts: Facts) -> bool:
+    """Return whether a value of a role is about something else than what annotators gave that role."""
+    noun = head_lemma(value)
+    return bool(noun) and noun not in facts.nouns.get(arg, ()) and normalised(value) not in facts.values
+
+
+def attribute_swaps(positive: Positive) -> Iterator[Candidate]:
+    """Yield the prompt with adjectives of two roles exchanged, both about the same: colour with colour, age with age."""
+    roles = positive.roles
+    found = [(place, word) for place in range(len(roles)) for word in _attributes(roles[place])]
+    kinds = adjective_kinds()
+    for (one, word), (other, other_word) in combinations(found, 2):
+        if one != other and not kinds[word.lower()].isdisjoint(kinds[other_word.lower()]):
+            values = {
+                one: _with_word(roles[one].value, word, other_word),
+                other: _with_word(roles[other].value, other_word, word),
+            }
+            if all(normalised(values[place]) != normalised(roles[place].value) for place in values):
+                yield with_values(positive, values, ATTRIBUTE_SWAP)
+
+
+def _attributes(role: Role) -> Iterator[str]:
+    """Yield the listed adjectives of a role that stand before a word they can be about: not the last of "in black"."""
+    if role.arg in NOUN_ROLES:
+        words = role.value.split()
+        for word, following in pairwise(words):
+            if word.lower() in adjective_kinds() and following.lower() not in PREPOSITIONS:
+                yield word
+
+
+def _with_word(phrase: str, word: str, other: str) -> str:
+    words = phrase.split()
+    if other.lower() in map(str.lower, words):
+        return phrase  # "red red ball" says nothing else
+    return with_right_articles(" ".join(other if each == word else each for each in words))
+
+
+def same_video(positive: Positive, random: Random) -> Iterator[Candidate]:
+    """Yield the prompts of the other events of the same video, which are true of it and false of this event."""
+    for index, pieces in drawn(positive.neighbours, random):
+        change = {"event": _from_to(positive.place[2], index)}
+        yield Candidate(SAME_VIDEO, positive.verb, positive.roles, change, pieces)
+
+
+def with_values(positive: Positive, values: dict[int, str], kind: str) -> Candidate:
+    """Return the prompt with some values changed, by the places of their roles."""
+    roles = list(positive.roles)
+    change = {}
+    for place, value in values.items():
+        role = roles[place]
+        change[positive.labels[place]] = _from_to(role.value, value)
+        roles[place] = Role(role.arg, role.name, value)
+    return Candidate(kind, positive.verb, tuple(roles), {"values": change})
+
+
+def _from_to(old: Any, new: Any) -> dict[str, Any]:
+    return {"from": old, "to": new}
+
+
+def kinds_of(request: str) -> Iterable[str]:
+    """Return the kinds that a request may be met with."""
+    return (ROLE_NOUN_SWAP, ROLE_NOUN_REPLACE) if request == ROLE_NOUN else (request,)
