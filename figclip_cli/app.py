@@ -8,16 +8,39 @@ import typer
 from typer.core import TyperGroup
 
 from figclip_cli import __version__
-from figclip_cli.commands import adapt, build_prompts, demo, evaluate, export, extract_frames, inspect, merge_frames
+from figclip_cli.commands import (
+    adapt,
+    audit_negatives,
+    build_prompts,
+    demo,
+    evaluate,
+    export,
+    extract_frames,
+    inspect,
+    merge_frames,
+    schema,
+)
 from figclip_cli.commands.verb import verb
+
+_ORDER = (
+    "extract-frames",
+    "merge-frames",
+    "inspect",
+    "build-prompts",
+    "audit-negatives",
+    "schema",
+    "adapt",
+    "evaluate",
+    "export",
+    "demo",
+)
 
 
 class _InStageOrder(TyperGroup):
     """Lists the verbs in the order in which data passes through them."""
 
     def list_commands(self, ctx: Any) -> list[str]:
-        order = ["extract-frames", "merge-frames", "inspect", "build-prompts", "adapt", "evaluate", "export", "demo"]
-        return sorted(super().list_commands(ctx), key=lambda name: order.index(name) if name in order else len(order))
+        return sorted(super().list_commands(ctx), key=_ORDER.index)
 
 
 app = typer.Typer(
@@ -34,6 +57,8 @@ app.command("extract-frames")(verb(extract_frames.extract_frames))
 app.command("merge-frames")(verb(merge_frames.merge_frames))
 app.command("inspect")(verb(inspect.inspect))
 app.command("build-prompts")(verb(build_prompts.build_prompts))
+app.command("audit-negatives")(verb(audit_negatives.audit_negatives))
+app.command("schema")(verb(schema.schema))
 app.command("adapt")(verb(adapt.adapt))
 app.add_typer(evaluate.app, name="evaluate")
 app.command("export")(verb(export.export))

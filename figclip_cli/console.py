@@ -14,7 +14,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, TextIO
 
-from rich.console import Console
+from rich.console import Console, RenderableType
 from rich.progress import (
     BarColumn,
     MofNCompleteColumn,
@@ -23,7 +23,6 @@ from rich.progress import (
     TimeElapsedColumn,
     TimeRemainingColumn,
 )
-from rich.table import Table
 
 from figclip_cli.reporting import SILENT
 from figclip_cli.reporting import Progress as ProgressProtocol
@@ -86,7 +85,7 @@ class Terminal:
         """Print the traceback of the exception being handled."""
         self._err.print_exception(show_locals=False)
 
-    def result(self, document: dict[str, Any], *tables: Table, text: str = "") -> None:
+    def result(self, document: dict[str, Any], *tables: RenderableType, text: str = "") -> None:
         """Print a verb's result on stdout: ``document`` under ``--json``, else the tables and the text."""
         if self.json_output:
             json.dump(document, sys.stdout, sort_keys=True, ensure_ascii=False, indent=2, allow_nan=False)
@@ -96,6 +95,11 @@ class Terminal:
             self._out.print(table)
         if text:
             self._out.print(text)
+
+    @property
+    def in_colour(self) -> bool:
+        """Whether stdout shows colours: it is a terminal, and ``NO_COLOR`` is not set."""
+        return self._out.is_terminal and not self._out.no_color
 
     @contextmanager
     def track(self, label: str, total: int, unit: str) -> Iterator[ProgressProtocol]:

@@ -11,11 +11,10 @@ import typer
 from figclip_cli.console import Terminal
 
 if TYPE_CHECKING:
-    from rich.table import Table
-
     from figclip_cli.prompts import PromptSummary
 
 DEFAULT_PATTERN = "vsann_*_lb.json"
+_SHOWN_PROBLEMS = 10
 
 
 class Overflow(str, Enum):
@@ -26,55 +25,149 @@ class Overflow(str, Enum):
     error = "error"
 
 
+class AnnotationFormat(str, Enum):
+    """Layout of the annotation files."""
+
+    auto = "auto"
+    vidsitu = "vidsitu"
+    imsitu = "imsitu"
+    srl = "srl"
+    simple = "simple"
+
+
 def build_prompts(
     terminal: Terminal,
     annotations: Annotated[
         list[Path] | None,
         typer.Argument(
-            metavar="ANNOTATIONS.json",
-            help=f"VidSitu annotation files. Default: the one that matches {DEFAULT_PATTERN}.",
+            metavar="ANNOTATIONS",
+            help=f"Annotation files (.json, .jsonl, .csv). Default: the one that matches {DEFAULT_PATTERN}.",
             show_default=False,
         ),
     ] = None,
     output: Annotated[Path | None, typer.Option("--output", "-o", help="Prompts file. Default: prompts.jsonl")] = None,
-    seed: Annotated[int, typer.Option("--seed", help="Seed of everything random.")] = 0,
-    verb_role_negatives: Annotated[
-        int, typer.Option("--verb-role-negatives", help="Per event: another verb with its role names.", min=0)
-    ] = 4,
-    role_noun_negatives: Annotated[
-        int, typer.Option("--role-noun-negatives", help="Per event: nouns exchanged or replaced.", min=0)
-    ] = 2,
+    annotation_format: Annotated[
+        AnnotationFormat, typer.Option("--format", help="Of the annotation; auto finds it out and says which.")
+    ] = AnnotationFormat.auto,
+    split: Annotated[
+        Path | None, typer.Option("--split", help="Keep only the clips of this list (vseg_split_*.json).")
+    ] = None,
+    vinfo: Annotated[
+        Path | None, typer.Option("--vinfo", help="VidSitu's vinfo file: its verbs are never negatives.")
+    ] = None,
+    nouns: Annotated[
+        Path | None, typer.Option("--nouns", help="imsitu_space.json, for imSitu and SWiG annotation.")
+    ] = None,
+    from_captions: Annotated[
+        Path | None,
+        typer.Option("--from-captions", help="Turn captions, or questions and answers, into annotations.json; stop."),
+    ] = None,
+    template: Annotated[
+        str,
+        typer.Option("--template", help="paper, natural, verb-only, nouns-only, shuffled, or a template file."),
+    ] = "paper",
+    negatives: Annotated[
+        str, typer.Option("--negatives", metavar="KIND=N,...", help="Negatives per event, by kind.")
+    ] = "verb-role=4,role-noun=2",
+    balance: Annotated[
+        bool, typer.Option("--balance", help="Verbs and values come as often in negatives as in prompts.")
+    ] = False,
     on_overflow: Annotated[
         Overflow, typer.Option("--on-overflow", help="With a prompt of more than 77 tokens.")
     ] = Overflow.drop,
-    split: Annotated[
-        Path | None, typer.Option("--split", help="Keep only the clips of this vseg_split_*_lb.json.")
+    joined: Annotated[
+        Path | None, typer.Option("--joined", help="Also write one text per clip, of all its events, to this file.")
     ] = None,
-    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace an existing prompts file.")] = False,
+    seed: Annotated[int, typer.Option("--seed", help="Seed of everything random.")] = 0,
+    workers: Annotated[int, typer.Option("--workers", help="Processes.", min=1)] = 1,
+    strict: Annotated[
+        bool, typer.Option("--strict", help="Stop at the first malformed record instead of leaving it out.")
+    ] = False,
+    stats: Annotated[bool, typer.Option("--stats", help="Print all counts: roles, lengths, overflow.")] = False,
+    sample: Annotated[int, typer.Option("--sample", help="Show this many events, changes marked.", min=0)] = 0,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace existing files.")] = False,
 ) -> None:
     """Turn annotated events into prompts and hard negatives; writes prompts.jsonl."""
-    from figclip_cli.errors import PartialError
+    from figclip_cli.commands.prompt_tables import sample_texts, statistics_tables, summary_table
     from figclip_cli.files import refuse_existing
-    from figclip_cli.prompts import PromptOptions, build
+    from figclip_cli.prompts import Inputs, PromptOptions, build
+    from figclip_cli.prompts.negatives import parse_requests
 
-    annotations = annotations or _default_annotations(terminal)
-    output = terminal.default(output, Path("prompts.jsonl"), "prompts")
-    # Asked before the slow imports behind it; `build` asks again for those who call it.
-    refuse_existing(output, overwrite=overwrite)
+    if from_captions is not None:
+        _convert(terminal, from_captions, annotations, output, overwrite=overwrite)
+        return
     options = PromptOptions(
         seed=seed,
-        verb_role_negatives=verb_role_negatives,
-        role_noun_negatives=role_noun_negatives,
+        template=template,
+        negatives=parse_requests(negatives),
+        balance=balance,
         on_overflow=on_overflow.value,
     )
-    summary = build(annotations, output, options=options, split=split, overwrite=overwrite, reporter=terminal)
-    terminal.result(summary.as_dict(), _summary_table(summary), text=str(summary.output))
+    annotations = annotations or _default_annotations(terminal)
+    output = terminal.default(output, Path("prompts.jsonl"), "prompts")
+    refuse_existing(output, overwrite=overwrite)
+    summary = build(
+        Inputs(annotations, annotation_format.value, split, vinfo, nouns, strict),
+        output,
+        options=options,
+        joined=joined,
+        workers=workers,
+        samples=sample,
+        overwrite=overwrite,
+        reporter=terminal,
+    )
+    tables = statistics_tables(summary) if stats else [summary_table(summary)]
+    shown = sample_texts(summary.samples, in_colour=terminal.in_colour)
+    terminal.result(summary.as_dict(), *tables, *shown, text=str(summary.output))
+    _leave_with_what_failed(terminal, summary, split)
+
+
+def _leave_with_what_failed(terminal: Terminal, summary: PromptSummary, split: Path | None) -> None:
+    from figclip_cli.errors import PartialError
+
+    _list_problems(terminal, summary.problems)
+    parts = []
+    if summary.problems:
+        parts.append(f"{len(summary.problems)} records or events were left out, the first is {summary.problems[0]}")
     if summary.missing_clips:
         count = len(summary.missing_clips)
-        raise PartialError(
+        parts.append(
             f"{count} of {count + summary.counts['clips']} clips of {split} are not annotated, "
-            f"the first is {summary.missing_clips[0]}",
-            "all of them are listed under --json; pass every annotation file of the split",
+            f"the first is {summary.missing_clips[0]}"
+        )
+    if summary.counts["records_unlabelled"]:
+        parts.append(f"{summary.counts['records_unlabelled']} records have no labels (VidSitu's test files)")
+    if parts:
+        raise PartialError("; ".join(parts), "all of them are listed under --json; the others are written")
+
+
+def _list_problems(terminal: Terminal, problems: tuple[str, ...]) -> None:
+    for problem in problems[:_SHOWN_PROBLEMS]:
+        terminal.warn(problem)
+    if len(problems) > _SHOWN_PROBLEMS:
+        terminal.warn(f"and {len(problems) - _SHOWN_PROBLEMS} more")
+
+
+def _convert(
+    terminal: Terminal, captions: Path, annotations: list[Path] | None, output: Path | None, *, overwrite: bool
+) -> None:
+    """Write the simple annotation form of a caption file."""
+    from figclip_cli.errors import PartialError, UsageError
+    from figclip_cli.prompts.from_captions import DEFAULT_OUTPUT, convert_captions
+
+    if annotations:
+        raise UsageError(
+            "--from-captions takes no annotation files", "build prompts of what it writes in a second step"
+        )
+    output = terminal.default(output, DEFAULT_OUTPUT, "annotations")
+    summary = convert_captions(captions, output, overwrite=overwrite)
+    _list_problems(terminal, summary.problems)
+    terminal.info(f"{summary.events} events; now: figclip build-prompts {output}")
+    terminal.result(summary.as_dict(), text=str(output))
+    if summary.problems:
+        raise PartialError(
+            f"{len(summary.problems)} records or questions were left out, the first is {summary.problems[0]}",
+            "all of them are listed under --json; the others are written",
         )
 
 
@@ -92,26 +185,3 @@ def _default_annotations(terminal: Terminal) -> list[Path]:
             "name the ones that belong together; training on the valid split would not be noticed",
         )
     return [terminal.default(None, found[0], "annotations")]
-
-
-def _summary_table(summary: PromptSummary) -> Table:
-    from figclip_cli.commands.tables import table
-
-    counts = summary.counts
-    made = table("Prompts", "what", "count")
-    for name in ("clips", "annotations", "events", "verbs"):
-        made.add_row(name, f"{counts[name]:,}")
-    if counts["clips_missing"]:
-        made.add_row("clips of the split not annotated", f"{counts['clips_missing']:,}")
-    made.add_section()
-    for kind, count in counts["negatives"].items():
-        made.add_row(f"negatives: {kind}", f"{count:,}")
-    for kind, count in counts["negatives_missing"].items():
-        made.add_row(f"negatives fewer than asked: {kind}", f"{count:,}")
-    made.add_section()
-    made.add_row("prompts over the context", f"{counts['overflow']['events']:,}")
-    for arg, count in counts["roles_lost"].items():
-        if count:
-            made.add_row(f"roles lost: {arg}", f"{count:,}")
-    made.add_row("roles with a generic name", f"{sum(counts['generic_roles'].values()):,}")
-    return made

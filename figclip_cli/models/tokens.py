@@ -36,7 +36,9 @@ def _tokenizer() -> Tokenizer:
     found = importlib.util.find_spec("open_clip")  # finds the package without importing it
     assert found is not None and found.submodule_search_locations, "open_clip is a dependency"
     content = gzip.decompress((Path(found.submodule_search_locations[0]) / _VOCABULARY).read_bytes()).decode()
-    merges = [tuple(line.split()) for line in content.split("\n")[1 : _MERGES + 1]]
+    merges: list[tuple[str, str]] = [
+        (pair[0], pair[1]) for pair in map(str.split, content.split("\n")[1 : _MERGES + 1])
+    ]
     letters = sorted(ByteLevel.alphabet())  # one printable letter for each byte
     words = [*letters, *(letter + _WORD_END for letter in letters), *("".join(merge) for merge in merges)]
     tokenizer = Tokenizer(BPE({word: n for n, word in enumerate(words)}, merges, end_of_word_suffix=_WORD_END))

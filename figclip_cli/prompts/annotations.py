@@ -86,7 +86,9 @@ def read_annotations(
     """
     chosen = _format_named(format_name)
     words = imsitu.read_nouns(nouns) if nouns else None
-    clips, sources, problems = _Clips(), [], []
+    clips = _Clips()
+    sources: list[dict[str, str]] = []
+    problems: list[tuple[str, str]] = []
     total = unlabelled = 0
     for path in sorted(paths, key=lambda path: (path.name, str(path))):
         records = _records(path)

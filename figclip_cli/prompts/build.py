@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import hashlib
+import heapq
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import groupby
 from pathlib import Path
 from typing import Any
 
+import msgspec
+
 from figclip_cli import __version__
-from figclip_cli.errors import InputError
+from figclip_cli.errors import InputError, UsageError
 from figclip_cli.files import refuse_existing, sha256_of_file
 from figclip_cli.models.tokens import TokenCounter
 from figclip_cli.prompts.annotations import read_annotations, read_split, read_verbs
@@ -35,21 +39,24 @@ class PromptSummary:
         counts: The header's counts (docs/file-formats.md).
         missing_clips: Clips of the split that no annotation file has, sorted.
         problems: One line for each record or event that was left out.
+        samples: Some events, if any were asked for.
     """
 
     output: Path
     counts: dict[str, Any]
     missing_clips: tuple[str, ...]
     problems: tuple[str, ...]
+    samples: tuple[PromptEvent, ...] = ()
 
     def as_dict(self) -> dict[str, Any]:
         """Return what ``--json`` prints."""
-        return {
+        document = {
             "output": str(self.output),
             "counts": self.counts,
             "missing_clips": list(self.missing_clips),
             "problems": list(self.problems),
         }
+        return {**document, "samples": msgspec.to_builtins(self.samples)} if self.samples else document
 
 
 def build(
@@ -59,6 +66,7 @@ def build(
     options: PromptOptions | None = None,
     joined: Path | None = None,
     workers: int = 1,
+    samples: int = 0,
     overwrite: bool = False,
     reporter: Reporter = SILENT,
 ) -> PromptSummary:
@@ -68,6 +76,7 @@ def build(
         inputs: What to read; a list of annotation files stands for :class:`Inputs` of them.
         joined: Also write one text per clip and annotation that tells of all its events, to this file.
         workers: Processes that make texts. Their number does not change the files.
+        samples: Events to return for a person to look at; the seed decides which.
 
     Raises:
         UsageError: An output exists and ``overwrite`` is false, or an annotation file is given twice.
@@ -76,6 +85,8 @@ def build(
     """
     options = options or PromptOptions()
     inputs = inputs if isinstance(inputs, Inputs) else Inputs(inputs)
+    if options.temporal and joined is None:
+        raise UsageError("temporal negatives are made of joined texts", "pass --joined FILE, or leave them out")
     for path in (output, *([joined] if joined else [])):
         refuse_existing(path, overwrite=overwrite)
     template = _template(options.template)
@@ -91,7 +102,7 @@ def build(
         reporter.warn(f"{len(missing)} clips of {inputs.split} are not annotated, the first is {missing[0]}")
     verbs = read_verbs(inputs.vinfo) if inputs.vinfo else {}
     maker = ClipMaker(annotations, verbs, template, options, strict=inputs.strict, joining=joined is not None)
-    run = _Run(maker, annotations, options)
+    run = _Run(maker, annotations, options, samples)
     counts: dict[str, Any] = {}
 
     def header() -> dict[str, Any]:
@@ -108,9 +119,10 @@ def build(
     with collector_paused(), reporter.track("build prompts", len(annotations), "annotations") as progress:
         write_prompts(output, run.events(workers, progress), header)
     if joined:
-        write_joined(joined, run.joined, {"seed": options.seed, "sources": list(files.sources)})
+        header_of_joined = {"seed": options.seed, "sources": list(files.sources), "template": template.name}
+        write_joined(joined, run.joined, header_of_joined, temporal=options.temporal)
     run.tally.remark(reporter)
-    return PromptSummary(output, counts, missing, files.problems + tuple(run.problems))
+    return PromptSummary(output, counts, missing, files.problems + tuple(run.problems), run.samples())
 
 
 def _template(name: str) -> Template:
@@ -137,12 +149,21 @@ def _keep(annotations: tuple[Annotation, ...], split: Path | None) -> tuple[tupl
 class _Run:
     """All clips in order, made by this process or by several."""
 
-    def __init__(self, maker: ClipMaker, annotations: Sequence[Annotation], options: PromptOptions) -> None:
-        self.tally = Tally(options.on_overflow, options.negatives)
+    def __init__(
+        self, maker: ClipMaker, annotations: Sequence[Annotation], options: PromptOptions, samples: int
+    ) -> None:
+        self.tally = Tally(options.on_overflow, options.per_event)
         self.problems: list[str] = []
         self.joined: list[JoinedText] = []
         self._maker = maker
         self._annotations = annotations
+        self._seed = options.seed
+        self._sampled: list[tuple[bytes, PromptEvent]] = []
+        self._samples = samples
+
+    def samples(self) -> tuple[PromptEvent, ...]:
+        """Return the sampled events, in the order of the file."""
+        return tuple(event for _, event in sorted(self._sampled, key=lambda item: item[1].key))
 
     def events(self, workers: int, progress: Progress) -> Iterator[PromptEvent]:
         """Yield events sorted by clip, annotation and event."""
@@ -151,8 +172,15 @@ class _Run:
             self.tally.merge(made.tally)
             self.problems += made.problems
             self.joined += made.joined
+            if self._samples:
+                self._sample(made.events)
             yield from made.events
             progress.advance(made.annotations)
+
+    def _sample(self, events: Sequence[PromptEvent]) -> None:
+        """Keep the events whose hashes are the smallest: the same ones in whatever order they come."""
+        hashed = [(hashlib.sha256(f"{self._seed}/sample/{event.key}".encode()).digest(), event) for event in events]
+        self._sampled = heapq.nsmallest(self._samples, self._sampled + hashed, key=lambda item: item[0])
 
 
 def _options(options: PromptOptions, template: Template, counter: TokenCounter, inputs: Inputs) -> dict[str, Any]:

@@ -67,7 +67,7 @@ class ClipMaker:
         self._joining = joining
         self._made = self._nothing()
         senses = SenseCatalogue(annotations)
-        balanced = Exchange(annotations, verbs, senses, options.negatives, options.seed) if options.balance else None
+        balanced = Exchange(annotations, verbs, senses, options.per_event, options.seed) if options.balance else None
         self._maker = NegativeMaker(
             senses,
             ValuePool(annotations),
@@ -91,7 +91,7 @@ class ClipMaker:
         return made
 
     def _nothing(self) -> Made:
-        return Made(Tally(self._options.on_overflow, self._options.negatives))
+        return Made(Tally(self._options.on_overflow, self._options.per_event))
 
     def _clip(self, clip: Sequence[Annotation]) -> None:
         rows = [self._fit_all(annotation) for annotation in clip]
@@ -156,7 +156,7 @@ class ClipMaker:
             end_seconds=event.end_seconds,
             event_index=event.index,
             lost_roles=prompt.lost,
-            negatives=self._maker.make(positive, self._options.negatives),
+            negatives=self._maker.make(positive, self._options.per_event),
             roles=prompt.roles,
             start_seconds=event.start_seconds,
             text=" ".join(prompt.pieces),

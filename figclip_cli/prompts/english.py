@@ -7,6 +7,10 @@ from __future__ import annotations
 
 import re
 from functools import cache, lru_cache
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from inflect import engine
 
 PREPOSITIONS = frozenset(
     "about above across after against along among around as at away before behind below beneath beside between beyond "
@@ -25,7 +29,9 @@ _PRONOUNS = frozenset(
     "i you he she it we they him them her himself herself itself themselves someone somebody everyone everybody anyone "
     "anybody nobody something nothing everything each".split()
 )
-_PLURAL_STARTS = frozenset("we they you i these those both many several few two three four five six seven eight".split())
+_PLURAL_STARTS = frozenset(
+    "we they you i these those both many several few two three four five six seven eight".split()
+)
 _PLURAL_HEADS = frozenset("we they you i them people police these those".split())
 _MASS_NOUNS = frozenset(
     "water air hair food blood fire smoke snow sand rain light darkness music dirt grass ice mud dust money furniture "
@@ -142,7 +148,7 @@ def _cased(word: str, like: str) -> str:
 
 
 @cache
-def _inflect():  # type: ignore[no-untyped-def]  # inflect's engine is annotated with types of its own
-    import inflect
+def _inflect() -> engine:
+    from inflect import engine
 
-    return inflect.engine()
+    return engine()

@@ -6,8 +6,8 @@ Three kinds of records are taken, as a JSON list, JSON lines or CSV, each with `
 * ``verb`` and ``qa``: a list of ``{"question": ..., "answer": ...}`` about one event;
 * ``question`` and ``answer``: one of these per record; the records of one clip and event belong together.
 
-Nothing is guessed: a role's name must be PropBank's for the verb, a modifier, or a generic name; a question must name its
-role, or be one that asks for the verb, the manner, the direction, the purpose or the scene.
+Nothing is guessed: a role's name must be PropBank's for the verb, a modifier, or a generic name; a question must name
+its role, or be one that asks for the verb, the manner, the direction, the purpose or the scene.
 """
 
 from __future__ import annotations
@@ -204,8 +204,8 @@ def _sense_of(verb: str, names: list[str]) -> tuple[str, Mapping[str, str]]:
     readings = {tuple(sorted(found.items())) for _, found in whole}
     if not others or len(readings) != 1:
         return lemma.replace(" ", "_"), fixed
-    sense, found = whole[0]
-    return (sense if len(whole) == 1 else lemma.replace(" ", "_")), {**fixed, **found}
+    sense, keys = whole[0]
+    return (sense if len(whole) == 1 else lemma.replace(" ", "_")), {**fixed, **keys}
 
 
 def _fixed(name: str) -> str:
@@ -222,7 +222,8 @@ def _named_by(sense: str, names: list[str]) -> tuple[str, dict[str, str]] | None
             (
                 arg
                 for arg, known in propbank()[sense].items()
-                if arg in GENERIC_NAMES and normalised(name) in {normalised(part) for part in (known, *known.split(","))}
+                if arg in GENERIC_NAMES
+                and normalised(name) in {normalised(part) for part in (known, *known.split(","))}
             ),
             None,
         )
@@ -230,4 +231,3 @@ def _named_by(sense: str, names: list[str]) -> tuple[str, dict[str, str]] | None
             return None
         found[name] = f"{arg} ({name})"
     return sense, found
-

@@ -7,6 +7,7 @@ later event's first. Negatives tell the events in another order (``temporal``).
 from __future__ import annotations
 
 import hashlib
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from itertools import islice, permutations
 from pathlib import Path
@@ -19,6 +20,7 @@ from figclip_cli import __version__
 from figclip_cli.models.tokens import TokenCounter
 from figclip_cli.prompts.candidates import drawn
 from figclip_cli.prompts.events import Problem
+from figclip_cli.prompts.kinds import TEMPORAL
 from figclip_cli.prompts.overflow import DROP_ORDER
 from figclip_cli.prompts.roles import Role
 from figclip_cli.prompts.store import Negative, write_lines
@@ -26,7 +28,6 @@ from figclip_cli.prompts.templates import Pieces, Template, clean_value
 
 FORMAT = "figclip-joined-texts"
 FORMAT_VERSION = 1
-TEMPORAL = "temporal"
 _MOST_ORDERS = 720
 
 
@@ -84,10 +85,20 @@ def join(
     return JoinedText(annotation_index, clip_id, told, shortened.lost, negatives, " ".join(text))
 
 
-def write_joined(path: Path, texts: Sequence[JoinedText], header: dict[str, Any]) -> None:
-    """Write a file of joined texts, whole or not at all."""
-    first = {**header, "format": FORMAT, "format_version": FORMAT_VERSION, "tool_version": __version__}
-    write_lines(path, texts, lambda: {**first, "counts": {"texts": len(texts)}})
+def write_joined(path: Path, texts: Sequence[JoinedText], header: dict[str, Any], *, temporal: int) -> None:
+    """Write a file of joined texts, whole or not at all; ``temporal`` negatives of each were asked for."""
+    made = sum(len(text.negatives) for text in texts)
+    lost: Counter[str] = Counter()
+    for text in texts:
+        lost.update(text.lost_roles)
+    counts = {
+        "texts": len(texts),
+        "negatives": {TEMPORAL: made},
+        "negatives_missing": {TEMPORAL: temporal * len(texts) - made},
+        "roles_lost": dict(lost),
+    }
+    first = {"format": FORMAT, "format_version": FORMAT_VERSION, "tool_version": __version__, "counts": counts}
+    write_lines(path, texts, lambda: {**header, **first})
 
 
 class _Shortener:
@@ -115,7 +126,7 @@ class _Shortener:
         return pieces
 
     def shorten(self, where: str) -> None:
-        """Leave out roles until the text fits, then words of the longest agents, then agents, the last event's first."""
+        """Leave out roles until the text fits, then words of the longest agents, then the last agents."""
         for arg in DROP_ORDER:
             for _, _, roles in reversed(self.events):
                 for role in reversed([role for role in roles if role.arg == arg]):

@@ -27,12 +27,16 @@ MANNER_REPLACE = "manner-replace"
 DIRECTION_REPLACE = "direction-replace"
 SCENE_REPLACE = "scene-replace"
 SAME_VIDEO = "same-video"
+TEMPORAL = "temporal"
 REPLACED_ARG = {MANNER_REPLACE: "manner", DIRECTION_REPLACE: "direction", SCENE_REPLACE: SCENE}
 KINDS = (VERB_ROLE, ROLE_NOUN_SWAP, ROLE_NOUN_REPLACE, ATTRIBUTE_SWAP, *REPLACED_ARG, SAME_VIDEO)
 """Every kind, in the order in which an event's negatives are written."""
 
-REQUESTS = (VERB_ROLE, ROLE_NOUN, *KINDS[1:])
-"""What a number of negatives can be asked for; ``role-noun`` is swaps and, where they do not suffice, replacements."""
+REQUESTS = (VERB_ROLE, ROLE_NOUN, *KINDS[1:], TEMPORAL)
+"""What a number of negatives can be asked for.
+
+``role-noun`` is swaps and, where they do not suffice, replacements; ``temporal`` goes with joined texts.
+"""
 
 
 @dataclass(frozen=True)
@@ -142,7 +146,9 @@ def swaps(positive: Positive) -> Iterator[Candidate]:
 
 def replacements(positive: Positive, pool: ValuePool, random: Random) -> Iterator[Candidate]:
     """Yield the prompt with the noun of one numbered role replaced, the roles taking turns."""
-    turns = [_other_values(positive, place, pool, ROLE_NOUN_REPLACE, random) for place in drawn(positive.numbered, random)]
+    turns = [
+        _other_values(positive, place, pool, ROLE_NOUN_REPLACE, random) for place in drawn(positive.numbered, random)
+    ]
     while turns:
         for turn in list(turns):
             if (candidate := next(turn, None)) is None:
@@ -162,9 +168,7 @@ def modifier_replacements(positive: Positive, kind: str, pool: ValuePool, random
         yield from _other_values(positive, place, pool, kind, random)
 
 
-def _other_values(
-    positive: Positive, place: int, pool: ValuePool, kind: str, random: Random
-) -> Iterator[Candidate]:
+def _other_values(positive: Positive, place: int, pool: ValuePool, kind: str, random: Random) -> Iterator[Candidate]:
     arg = positive.roles[place].arg
     for value in pool.draw(arg, random):
         if value.only_clip != positive.place[0] and is_false(value.text, arg, positive.facts):
@@ -178,7 +182,7 @@ def is_false(value: str, arg: str, facts: Facts) -> bool:
 
 
 def attribute_swaps(positive: Positive) -> Iterator[Candidate]:
-    """Yield the prompt with adjectives of two roles exchanged, both about the same: colour with colour, age with age."""
+    """Yield the prompt with adjectives of two roles exchanged, colour with colour, age with age."""
     roles = positive.roles
     found = [(place, word) for place in range(len(roles)) for word in _attributes(roles[place])]
     kinds = adjective_kinds()

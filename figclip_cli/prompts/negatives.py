@@ -43,8 +43,6 @@ def checked_requests(requests: Mapping[str, int]) -> dict[str, int]:
         UsageError: A kind is unknown or a number is below zero.
     """
     for kind, number in requests.items():
-        if kind == "temporal":
-            raise UsageError("negatives: temporal ones are made of joined texts", "pass --joined FILE")
         if kind not in kinds.REQUESTS:
             raise UsageError(f"negatives: no kind '{kind}'", nearest(kind, kinds.REQUESTS))
         if number < 0:

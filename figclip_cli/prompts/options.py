@@ -9,7 +9,7 @@ from typing import get_args
 
 from figclip_cli.errors import UsageError, nearest
 from figclip_cli.prompts.annotations import AUTO
-from figclip_cli.prompts.kinds import ROLE_NOUN, VERB_ROLE
+from figclip_cli.prompts.kinds import ROLE_NOUN, TEMPORAL, VERB_ROLE
 from figclip_cli.prompts.negatives import checked_requests
 from figclip_cli.prompts.overflow import OnOverflow
 from figclip_cli.prompts.templates import PAPER
@@ -25,7 +25,6 @@ class PromptOptions:
         negatives: Number of negatives per event, by kind (:data:`~figclip_cli.prompts.kinds.REQUESTS`).
         balance: Make verbs and values come as often in negatives as in prompts.
         on_overflow: What to do with a prompt over the model's context: ``drop``, ``truncate`` or ``error``.
-        temporal: Negatives per joined text, its events in another order.
 
     Raises:
         UsageError: There is no such kind, rule or template, or a number is below zero.
@@ -36,15 +35,22 @@ class PromptOptions:
     negatives: Mapping[str, int] = field(default_factory=lambda: {VERB_ROLE: 4, ROLE_NOUN: 2})
     balance: bool = False
     on_overflow: OnOverflow = "drop"
-    temporal: int = 3
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "negatives", checked_requests(self.negatives))
         if self.on_overflow not in get_args(OnOverflow):
             hint = nearest(self.on_overflow, get_args(OnOverflow))
             raise UsageError(f"no rule '{self.on_overflow}' for overflow", hint)
-        if self.temporal < 0:
-            raise UsageError(f"{self.temporal} temporal negatives are below zero", "0 makes none")
+
+    @property
+    def per_event(self) -> dict[str, int]:
+        """The negatives of single events."""
+        return {kind: number for kind, number in self.negatives.items() if kind != TEMPORAL}
+
+    @property
+    def temporal(self) -> int:
+        """Negatives per joined text, its events in another order."""
+        return self.negatives.get(TEMPORAL, 0)
 
 
 @dataclass(frozen=True)

@@ -87,7 +87,7 @@ class _Shortener:
         short = kept if fits else self._cut(kept)
         if short is None:
             raise Problem(
-                f"{where}: verb and agent alone are over the {self._counter.context_length} tokens that the model takes",
+                f"{where}: verb and agent alone are over the model's {self._counter.context_length} tokens",
                 "correct the annotation, or pass --on-overflow truncate",
             )
         return Fitted(self._template.pieces(self._verb, short), tuple(short), lost, tokens, True, not fits)

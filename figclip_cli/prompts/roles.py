@@ -37,6 +37,10 @@ GENERIC_NAMES: Mapping[str, str] = MappingProxyType(
 """What a numbered role usually is (PropBank guidelines), for a role that neither annotation nor frame names."""
 
 _NUMBERED_KEY = re.compile(r"(Arg[0-5])(?:\s*\((.*)\))?\s*")
+_BARE_KEYS = "|".join((*MODIFIERS, SCENE, *GENERIC_NAMES.values()))
+OWN_KEY_PATTERN = rf"^(Arg[0-5]( \(.*\))?|ArgM \(.*\)|{SCENE_KEY}|{_BARE_KEYS})$"
+"""Regular expression of the keys of figclip's own annotation form."""
+
 NOUN_ROLES = frozenset({*GENERIC_NAMES, "location", SCENE})
 """The roles that things fill, rather than ways of doing."""
 
@@ -60,7 +64,7 @@ class Role(msgspec.Struct, frozen=True, forbid_unknown_fields=True, gc=False):
 
 
 def parse_own_key(key: str) -> tuple[str, str] | None:
-    """Return the same for a key of figclip's own format, which also takes bare names: ``agent``, ``manner``, ``scene``."""
+    """Return the same for a key of figclip's own form, which also takes bare names: ``agent``, ``manner``."""
     bare = key.strip().lower()
     if bare in MODIFIERS or bare == SCENE:
         return bare, ""

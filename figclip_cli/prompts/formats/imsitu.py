@@ -102,7 +102,9 @@ def _word(noun: Any, nouns: Nouns | None, where: str) -> str:
         refuse_unusable(noun, where)
         return clean_value(noun)
     if nouns is None:
-        raise Problem(f"{where}: {noun} is a number of WordNet's", "pass --nouns imsitu_space.json, which has the words")
+        raise Problem(
+            f"{where}: {noun} is a number of WordNet's", "pass --nouns imsitu_space.json, which has the words"
+        )
     if noun not in nouns.glosses:
         raise Problem(f"{where}: {noun} has no gloss in the noun file")
     return clean_value(nouns.glosses[noun])

@@ -11,14 +11,14 @@ import csv
 import math
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import msgspec
 
 from figclip_cli.errors import InputError
 from figclip_cli.prompts.events import AnnotatedEvent, Argument, Found, Problem
 from figclip_cli.prompts.formats.checks import refuse_unusable, type_of
-from figclip_cli.prompts.roles import KNOWN_OWN_KEYS, lemma_of, parse_own_key
+from figclip_cli.prompts.roles import KNOWN_OWN_KEYS, OWN_KEY_PATTERN, lemma_of, parse_own_key
 from figclip_cli.prompts.templates import clean_value
 
 FORMAT = "figclip-annotations"
@@ -45,7 +45,7 @@ class Event(msgspec.Struct, forbid_unknown_fields=True, omit_defaults=True):
 
     clip: Text
     verb: Text
-    roles: dict[Text, str]
+    roles: Annotated[dict[str, str], msgspec.Meta(extra_json_schema={"propertyNames": {"pattern": OWN_KEY_PATTERN}})]
     event: Index = 0
     annotation: Index = 0
     start_seconds: Seconds | None = None
@@ -62,8 +62,8 @@ class Document(msgspec.Struct, forbid_unknown_fields=True):
     """
 
     events: list[Event]
-    format: str = FORMAT
-    format_version: int = FORMAT_VERSION
+    format: Literal["figclip-annotations"] = "figclip-annotations"
+    format_version: Literal[1] = 1
 
 
 def recognises(record: Any, key: str | None) -> bool:
@@ -87,14 +87,16 @@ def parse(record: Any, key: str | None, nouns: object = None) -> list[Found]:
     sense = event.verb.strip().replace(" ", "_")
     arguments = tuple(_argument(name, value) for name, value in event.roles.items())
     times = _times(event)
-    return [Found(event.clip, [AnnotatedEvent(event.event, lemma_of(sense), sense, arguments, *times)], event.annotation)]
+    return [
+        Found(event.clip, [AnnotatedEvent(event.event, lemma_of(sense), sense, arguments, *times)], event.annotation)
+    ]
 
 
 def rows_of_csv(path: Path) -> Iterator[tuple[int, dict[str, Any] | Problem]]:
     """Yield the rows of a CSV file as records, each with its line; columns that are roles become ``roles``.
 
     Raises:
-        InputError: The file is not UTF-8, is no CSV, or a column is missing, comes twice, or is neither known nor a role.
+        InputError: The file is not UTF-8, is no CSV, or a column is missing, comes twice or is no role.
     """
     checked = False
     for line, row in plain_rows(path, "annotation file"):
@@ -137,7 +139,7 @@ def _check_columns(columns: list[str], path: Path) -> None:
 
 
 def _record_of_row(cells: dict[str, str]) -> dict[str, Any] | Problem:
-    """Return a record of the JSON form. ``roles`` holds ``ROLE=VALUE; ROLE=VALUE``; a column of a role holds its value."""
+    """Return a record of the JSON form; ``roles`` holds ``ROLE=VALUE; ROLE=VALUE``, the column of a role its value."""
     roles: dict[str, str] = {}
     for part in filter(str.strip, cells.get("roles", "").split(";")):
         name, equals, value = part.partition("=")
