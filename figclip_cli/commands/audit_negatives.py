@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -18,6 +19,9 @@ from figclip_cli.commands.model_flags import (
 from figclip_cli.console import Terminal
 
 if TYPE_CHECKING:
+    import numpy as np
+    import numpy.typing as npt
+
     from figclip_cli.prompts.audit import Encode
 
 
@@ -46,14 +50,16 @@ def audit_negatives(
 def _encoder(
     terminal: Terminal, model: str | None, pretrained: str | None, activation: Activation | None, device: Device
 ) -> Encode:
+    import numpy as np
+
     from figclip_cli.models.clip import choose_device, load_clip
     from figclip_cli.models.text_features import encode_distinct
 
     source = model_source(terminal, model, pretrained, activation)
     clip = load_clip(source, device=choose_device(device.value), reporter=terminal)
 
-    def encode(texts):  # type: ignore[no-untyped-def]  # an Encode
+    def encode(texts: Sequence[str]) -> npt.NDArray[np.float32]:
         features = encode_distinct(clip, texts, reporter=terminal)
-        return features.features[features.rows(texts)].numpy()
+        return np.asarray(features.features[features.rows(texts)].numpy(), dtype=np.float32)
 
     return encode

@@ -89,23 +89,15 @@ def build_prompts(
 ) -> None:
     """Turn annotated events into prompts and hard negatives; writes prompts.jsonl."""
     from figclip_cli.commands.prompt_tables import sample_texts, statistics_tables, summary_table
-    from figclip_cli.files import refuse_existing
     from figclip_cli.prompts import Inputs, PromptOptions, build
     from figclip_cli.prompts.negatives import parse_requests
 
     if from_captions is not None:
         _convert(terminal, from_captions, annotations, output, overwrite=overwrite)
         return
-    options = PromptOptions(
-        seed=seed,
-        template=template,
-        negatives=parse_requests(negatives),
-        balance=balance,
-        on_overflow=on_overflow.value,
-    )
+    options = PromptOptions(seed, template, parse_requests(negatives), balance, on_overflow.value)
     annotations = annotations or _default_annotations(terminal)
     output = terminal.default(output, Path("prompts.jsonl"), "prompts")
-    refuse_existing(output, overwrite=overwrite)
     summary = build(
         Inputs(annotations, annotation_format.value, split, vinfo, nouns, strict),
         output,

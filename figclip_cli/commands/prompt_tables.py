@@ -89,10 +89,8 @@ def marked(prompt: str, negative: str, *, in_colour: bool) -> Text:
 
 def audit_table(report: AuditReport) -> Table:
     """Return how well texts alone tell each kind."""
-    made = table(
-        f"Told from prompts by the text alone: {report.prompts}", "kind", "features", "pairs", "% right", "+/-", "% of pairs",
-        numbers_from=2,
-    )  # fmt: skip
+    title = f"Told from prompts by the text alone: {report.prompts}"
+    made = table(title, "kind", "features", "pairs", "% right", "+/-", "% of pairs", numbers_from=2)
     for kind in report.kinds:
         right = Text(
             f"{kind.accuracy_percent:.1f}{' !' if kind.suspicious else ''}", style="red" if kind.suspicious else ""

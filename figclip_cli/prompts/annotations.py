@@ -98,8 +98,7 @@ def read_annotations(
         total += len(records)
         for record in records:
             try:
-                if isinstance(record.value, msgspec.Raw):
-                    record.value = _decoded(record.value)
+                record.value = _decoded(record.value)
                 if isinstance(record.value, Problem):
                     raise record.value
                 for found in form.parse(record.value, record.key, words):
@@ -175,7 +174,7 @@ def _format_named(name: str) -> Format | None:
 
 
 def _recognised(path: Path, first: _Record) -> Format:
-    value = _decoded(first.value) if isinstance(first.value, msgspec.Raw) else first.value
+    value = _decoded(first.value)
     if isinstance(value, Problem):
         return next(form for form in FORMATS if form.name == "simple")  # only CSV rows are problems already
     for form in FORMATS:
@@ -203,15 +202,18 @@ def _records(path: Path) -> list[_Record]:
 
 def _json_records(path: Path) -> Iterator[_Record]:
     content = path.read_bytes()
+    listed: Any
     try:
         listed = msgspec.json.decode(content, type=list[msgspec.Raw] | dict[str, msgspec.Raw])
     except (msgspec.DecodeError, UnicodeDecodeError):
         lines = _lines(content)
-        if lines is None:
-            read_json(path, "annotation file")  # refuses it, with line and column
-            raise InputError(f"annotation file {path} is not a list or an object of records", _WHOLE_HINT) from None
-        yield from lines
-        return
+        if lines is not None:
+            yield from lines
+            return
+        # Refused with line and column where it is no JSON; else it has what only a lenient reader takes.
+        listed = read_json(path, "annotation file")
+    if not isinstance(listed, (list, dict)):
+        raise InputError(f"annotation file {path} is not a list or an object of records", _WHOLE_HINT)
     if isinstance(listed, list):
         yield from (_Record(f"record {number}", raw) for number, raw in enumerate(listed))
     elif "events" in listed:
@@ -222,10 +224,10 @@ def _json_records(path: Path) -> Iterator[_Record]:
         yield from (_Record(f"record '{key}'", raw, key) for key, raw in listed.items())
 
 
-def _document(document: dict[str, msgspec.Raw], path: Path) -> Iterator[_Record]:
+def _document(document: dict[str, Any], path: Path) -> Iterator[_Record]:
     """Yield the events of figclip's own form as one object."""
-    head = {key: msgspec.json.decode(value) for key, value in document.items() if key != "events"}
-    events = msgspec.json.decode(document["events"])
+    head = {key: _decoded(value) for key, value in document.items()}
+    events = head.pop("events")
     if head.get("format", simple.FORMAT) != simple.FORMAT or not isinstance(events, list):
         raise InputError(f"annotation file {path} is not in the format '{simple.FORMAT}'", _WHOLE_HINT)
     if head.get("format_version", simple.FORMAT_VERSION) != simple.FORMAT_VERSION:
@@ -263,11 +265,13 @@ def read_records(path: Path) -> Iterator[tuple[str, Any]]:
         yield from ((f"line {line}", row) for line, row in plain_rows(path, "caption file"))
         return
     for record in _json_records(path):
-        value = _decoded(record.value) if isinstance(record.value, msgspec.Raw) else record.value
-        yield record.place, value
+        yield record.place, _decoded(record.value)
 
 
-def _decoded(raw: msgspec.Raw) -> Any:
+def _decoded(raw: Any) -> Any:
+    """Return a value, decoded if it is still to be."""
+    if not isinstance(raw, msgspec.Raw):
+        return raw
     try:
         return msgspec.json.decode(raw)
     except (msgspec.DecodeError, UnicodeDecodeError) as error:

@@ -22,8 +22,8 @@ _CLAUSE_STARTS = frozenset(
     "dressed named called covered filled".split()
 )
 _DETERMINERS = frozenset(
-    "a an the this that these those my your his her its our their some any no every each all both another other several "
-    "many few one two three four five six seven eight nine ten".split()
+    "a an the this that these those my your his her its our their some any no every each all both another other "
+    "several many few one two three four five six seven eight nine ten".split()
 )
 _PRONOUNS = frozenset(
     "i you he she it we they him them her himself herself itself themselves someone somebody everyone everybody anyone "

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from typing import Any
 
 import msgspec
@@ -21,13 +22,24 @@ def schema(name: str) -> dict[str, Any]:
         UsageError: There is no such schema.
     """
     if name == "annotations":
-        return {"$schema": DIALECT, "title": "figclip annotations", **msgspec.json.schema(simple.Document)}
+        whole = msgspec.json.schema(simple.Document)
+        return {"$schema": DIALECT, "title": "figclip annotations", **_tidy(whole)}
     if name == "prompts":
         _, definitions = msgspec.json.schema_components([PromptEvent], ref_template="#/$defs/{name}")
         lines = [{"$ref": "#/$defs/Header"}, {"$ref": "#/$defs/PromptEvent"}]
         all_definitions = {**definitions, "Header": _header()}
-        return {"$schema": DIALECT, "title": "a line of prompts.jsonl", "anyOf": lines, "$defs": all_definitions}
+        return {"$schema": DIALECT, "title": "a line of prompts.jsonl", "anyOf": lines, "$defs": _tidy(all_definitions)}
     raise UsageError(f"no schema '{name}'", nearest(name, NAMES))
+
+
+def _tidy(node: Any) -> Any:
+    """Return a schema whose descriptions, which are our docstrings, have no indentation."""
+    if isinstance(node, dict):
+        return {
+            key: inspect.cleandoc(value) if key == "description" and isinstance(value, str) else _tidy(value)
+            for key, value in node.items()
+        }
+    return [_tidy(each) for each in node] if isinstance(node, list) else node
 
 
 def _header() -> dict[str, Any]:

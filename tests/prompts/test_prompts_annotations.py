@@ -17,7 +17,7 @@ def read_one(tmp_path, *events):
 
 def refused(tmp_path, *records) -> str:
     with pytest.raises(InputError) as caught:
-        read_annotations([write(tmp_path / "a.json", *records)])
+        read_annotations([write(tmp_path / "a.json", *records)], strict=True)
     return caught.value.message
 
 
@@ -31,9 +31,9 @@ def changed(key: str, value) -> dict:
     return record("v_x", event(), broken)
 
 
-def test_only_the_first_word_of_the_verb_is_taken(tmp_path):
+def test_the_verb_is_the_word_of_its_sense_however_much_was_written_with_it(tmp_path):
     assert read_one(tmp_path, event(verb="walk (move on foot)")).verb == "walk"
-    assert read_one(tmp_path, event(verb=" walk, ")).verb == "walk"
+    assert read_one(tmp_path, event(verb="pick_up (take)", sense="pick_up.04")).verb == "pick up"
 
 
 def test_roles_come_in_the_order_of_arg_list_whose_numbers_may_be_strings(tmp_path):
@@ -63,15 +63,15 @@ def test_two_keys_of_one_role_are_both_kept_in_order(tmp_path):
 
 
 def test_annotations_of_one_clip_are_numbered_in_file_order_and_clips_are_sorted(tmp_path):
-    one, two = event(verb="one"), event(verb="two")
+    one, two = event(sense="one.01"), event(sense="two.01")
     path = write(tmp_path / "a.json", record("v_b", one), record("v_a", one), record("v_b", two))
     found = [(a.clip_id, a.annotation_index, a.events[0].verb) for a in read_annotations([path]).annotations]
     assert found == [("v_a", 0, "one"), ("v_b", 0, "one"), ("v_b", 1, "two")]
 
 
 def test_several_files_are_read_in_sorted_order_whatever_the_order_given(tmp_path):
-    second = write(tmp_path / "b.json", record("v_x", event(verb="later")))
-    first = write(tmp_path / "a.json", record("v_x", event(verb="sooner")))
+    second = write(tmp_path / "b.json", record("v_x", event(sense="later.01")))
+    first = write(tmp_path / "a.json", record("v_x", event(sense="sooner.01")))
     files = read_annotations([second, first])
     assert [source["name"] for source in files.sources] == ["a.json", "b.json"]
     assert [annotation.events[0].verb for annotation in files.annotations] == ["sooner", "later"]
@@ -83,10 +83,21 @@ def test_the_same_file_twice_is_a_usage_error(tmp_path):
         read_annotations([path, path])
 
 
-def test_the_first_problem_is_shown_with_the_number_of_records_that_have_any(tmp_path):
-    message = refused(tmp_path, record("v_ok"), changed("VerbID", None), changed("Verb", 3), record("v_fine"))
-    assert "a.json, record 1 (clip v_x): Ev2, VerbID is missing" in message
-    assert message.endswith("(2 of 4 records have problems)")
+def test_records_with_problems_are_left_out_and_listed_and_strict_stops_at_the_first(tmp_path):
+    records = (record("v_ok"), changed("VerbID", None), changed("Verb", 3), record("v_fine"))
+    assert refused(tmp_path, *records).endswith("a.json, record 1 (clip v_x): Ev2, VerbID is missing")
+    files = read_annotations([tmp_path / "a.json"])
+    assert [annotation.clip_id for annotation in files.annotations] == ["v_fine", "v_ok"]
+    assert files.records == 4
+    assert [problem.partition(", ")[2] for problem in files.problems] == [
+        "record 1 (clip v_x): Ev2, VerbID is missing",
+        "record 2 (clip v_x): Ev2, Verb is a number, not a string",
+    ]
+
+
+def test_a_file_without_a_usable_record_is_refused_even_if_not_strict(tmp_path):
+    with pytest.raises(InputError, match=r"Ev2, Verb is missing \(none of 1 records is usable\)"):
+        read_annotations([write(tmp_path / "a.json", changed("Verb", None))])
 
 
 @pytest.mark.parametrize(
@@ -95,7 +106,7 @@ def test_the_first_problem_is_shown_with_the_number_of_records_that_have_any(tmp
         ("Verb", None, "Ev2, Verb is missing"),
         ("Verb", 3, "Ev2, Verb is a number, not a string"),
         ("Verb", " ", "Ev2, Verb is empty"),
-        ("Verb", "... walk", "Ev2, Verb: '... walk' has no word"),
+        ("Verb", "...", "Ev2, Verb: '...' has no word"),
         ("VerbID", ["walk.01"], "Ev2, VerbID is a list, not a string"),
         ("VerbID", "walk 01", "Ev2, VerbID: 'walk 01' is not a sense like walk.01"),
         ("Args", None, "Ev2, Args is missing"),
@@ -154,26 +165,31 @@ def test_missing_and_surplus_events_are_refused(tmp_path):
 
 
 def test_a_record_that_is_no_object_is_refused(tmp_path):
-    assert "record 0: it is a list, not an object with Ev1 to Ev5" in refused(tmp_path, [1])
+    assert "record 1: it is a list, not an object with Ev1 to Ev5" in refused(tmp_path, record("v_x"), [1])
 
 
 def test_unlabelled_test_records_are_refused_with_a_hint_to_the_labelled_splits(tmp_path):
     unlabelled = {f"Ev{n}": {"vid_seg_int": "v_x"} for n in range(1, 6)}
-    with pytest.raises(InputError, match="Ev1 has no labels") as caught:
+    with pytest.raises(InputError, match="none of the 1 records of .*a.json has labels") as caught:
         read_annotations([write(tmp_path / "a.json", unlabelled)])
     assert "train or the valid" in caught.value.hint
+    files = read_annotations([write(tmp_path / "a.json", unlabelled, record("v_y"))])
+    assert (files.unlabelled, files.problems, len(files.annotations)) == (1, (), 1)
 
 
 def test_text_that_is_no_unicode_or_would_be_taken_for_the_tokenizers_marks_is_refused(tmp_path):
-    assert "half of a surrogate pair" in refused(tmp_path, record("v_x", event({"Arg0 (walker)": "man \ud800"})))
+    assert "surrogate" in refused(tmp_path, record("v_x", event({"Arg0 (walker)": "man \ud800"})))
     assert "<end_of_text>" in refused(tmp_path, record("v_x", event({"Arg0 (<End_of_text>)": "man"})))
 
 
 @pytest.mark.parametrize(
     ("content", "expected"),
     [
-        ("{}", "is an object, not a list of records"),
-        ("3", "is a number, not a list of records"),
+        ("{}", "has no records"),
+        ("3", "is not a list or an object of records"),
+        ('["v_a", "v_b"]', "is a list of texts"),
+        ('[{"vid_seg_int": "v_a", "vb_lst": {}}]', "is a vinfo file, which has no roles"),
+        ('[{"a": 1}]', "is of no format that figclip knows (VidSitu, imSitu or SWiG, AllenNLP SRL, figclip's simple"),
         ("[]", "has no records"),
         ("[{]", "is not JSON (line 1, column 3"),
     ],

@@ -13,7 +13,7 @@ from vidsitu_fixture import event, lines_of, record, world, write
 from figclip_cli.commands import build_prompts
 from figclip_cli.commands.verb import verb
 from figclip_cli.errors import InputError, UsageError
-from figclip_cli.prompts import PromptOptions, build, read_prompts
+from figclip_cli.prompts import Inputs, PromptOptions, build, read_prompts
 
 SIBLINGS = ("adapt", "demo", "evaluate", "export", "extract_frames")
 
@@ -62,11 +62,14 @@ def test_the_header_holds_what_the_file_depends_on_and_no_path_or_time(annotated
     assert header["seed"] == 7
     assert header["options"] == {
         "context_length": 77,
+        "balance": False,
+        "negatives": {"role-noun": 2, "verb-role": 4},
+        "nouns": None,
         "on_overflow": "drop",
-        "role_noun_negatives": 2,
         "split": None,
         "template": "paper",
-        "verb_role_negatives": 4,
+        "template_sha256": "",
+        "vinfo": None,
     }
     assert [source["name"] for source in header["sources"]] == ["vsann_train_lb.json"]
     assert str(annotated) not in (annotated / "p.jsonl").read_text()
@@ -118,7 +121,7 @@ def test_on_overflow_error_names_clip_event_and_tokens_and_writes_nothing(annota
     write(annotated / "vsann_train_lb.json", record("v_x", event(), event({"Arg0 (walker)": "man " * 90})))
     done = run("--on-overflow", "error")
     assert done.exit_code == 3
-    assert "error: clip v_x, annotation 0, Ev2: the prompt has 105 tokens, the model takes 77" in done.stderr
+    assert "error: clip v_x, annotation 0, event 1: the prompt has 105 tokens, the model takes 77" in done.stderr
     assert [path.name for path in annotated.iterdir()] == ["vsann_train_lb.json"]
 
 
@@ -139,7 +142,7 @@ def test_a_split_keeps_its_clips_and_counts_the_missing(annotated):
 def test_negatives_are_made_of_the_clips_of_the_split_alone(annotated):
     (annotated / "split.json").write_text(json.dumps(["v_a_seg_0_10", "v_b_seg_0_10"]))
     whole = [annotated / "vsann_train_lb.json"]
-    build(whole, annotated / "split.jsonl", split=annotated / "split.json")
+    build(Inputs(whole, split=annotated / "split.json"), annotated / "split.jsonl")
     alone = write(annotated / "alone.json", *world()[:2])
     build([alone], annotated / "alone.jsonl")
     assert lines_of(annotated / "split.jsonl")[1:] == lines_of(annotated / "alone.jsonl")[1:]
@@ -148,12 +151,12 @@ def test_negatives_are_made_of_the_clips_of_the_split_alone(annotated):
 def test_a_split_without_annotated_clips_is_refused(annotated):
     (annotated / "split.json").write_text('["v_other"]')
     with pytest.raises(InputError, match="none of the 1 clips of .* is annotated, for example v_other"):
-        build([annotated / "vsann_train_lb.json"], annotated / "p.jsonl", split=annotated / "split.json")
+        build(Inputs([annotated / "vsann_train_lb.json"], split=annotated / "split.json"), annotated / "p.jsonl")
 
 
 def test_options_that_cannot_be_meant_are_refused():
     with pytest.raises(UsageError, match="below zero"):
-        PromptOptions(role_noun_negatives=-1)
+        PromptOptions(negatives={"role-noun": -1})
     with pytest.raises(UsageError, match="no rule 'dorp'") as caught:
         PromptOptions(on_overflow="dorp")  # type: ignore[arg-type]
     assert caught.value.hint == "did you mean 'drop'?"
@@ -192,17 +195,32 @@ def test_an_existing_file_is_kept_unless_told_to_overwrite(annotated):
 
 
 def test_flags_reach_the_texts_and_json_is_one_document(annotated):
-    arguments = ("--verb-role-negatives", "1", "--role-noun-negatives", "0", "--seed", "9", "-o", "few.jsonl", "--json")
+    arguments = ("--negatives", "verb-role=1,role-noun=0", "--seed", "9", "-o", "few.jsonl", "--json")
     done = run("vsann_train_lb.json", *arguments)
     document = json.loads(done.stdout)
     assert document["output"] == "few.jsonl"
-    assert document["counts"]["negatives"] == {"verb-role": 15, "role-noun-swap": 0, "role-noun-replace": 0}
+    assert document["counts"]["negatives"] == {"verb-role": 15}
     assert lines_of(annotated / "few.jsonl")[0]["seed"] == 9
 
 
-def test_a_broken_record_leaves_with_code_3_and_two_lines(annotated):
+def test_a_broken_record_is_left_out_reported_and_makes_the_exit_code_4(annotated):
+    broken = record("v_x", event({"ArgX (y)": "man"}))
+    write(annotated / "vsann_train_lb.json", *world(), broken)
+    done = run("--json")
+    assert done.exit_code == 4
+    problem = "vsann_train_lb.json, record 3 (clip v_x): Ev1, Args: 'ArgX (y)' is not a role"
+    assert f"warning: {problem}" in done.stderr
+    document = json.loads(done.stdout)
+    assert document["problems"][0].startswith(problem)
+    assert (document["counts"]["records"], document["counts"]["records_left_out"]) == (4, 1)
+    whole = (annotated / "prompts.jsonl").read_text().splitlines()[1:]
+    build([write(annotated / "good.json", *world())], annotated / "good.jsonl")
+    assert whole == (annotated / "good.jsonl").read_text().splitlines()[1:]
+
+
+def test_with_strict_a_broken_record_leaves_with_code_3_and_two_lines(annotated):
     write(annotated / "vsann_train_lb.json", record("v_x", event({"ArgX (y)": "man"})))
-    done = run("--quiet")
+    done = run("--quiet", "--strict")
     assert done.exit_code == 3
     error, hint = done.stderr.splitlines()
     assert error.startswith("error: vsann_train_lb.json, record 0 (clip v_x): Ev1, Args: 'ArgX (y)' is not a role")

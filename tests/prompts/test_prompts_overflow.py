@@ -6,8 +6,11 @@ import pytest
 
 from figclip_cli.errors import InputError
 from figclip_cli.models.tokens import TokenCounter
-from figclip_cli.prompts.overflow import DROP_ORDER, fit
+from figclip_cli.prompts.events import Problem
+from figclip_cli.prompts.overflow import DROP_ORDER, Fitted
+from figclip_cli.prompts.overflow import fit as fit_template
 from figclip_cli.prompts.roles import GENERIC_NAMES, Role
+from figclip_cli.prompts.templates import TEMPLATES
 
 WHERE = "clip v_x, annotation 0, Ev1"
 
@@ -15,6 +18,10 @@ WHERE = "clip v_x, annotation 0, Ev1"
 @pytest.fixture(scope="module")
 def counter() -> TokenCounter:
     return TokenCounter()
+
+
+def fit(verb: str, roles: list[Role], **options) -> Fitted:
+    return fit_template(verb, roles, template=TEMPLATES["paper"], **options)
 
 
 def role(arg: str, words: int) -> Role:
@@ -63,8 +70,9 @@ def test_lost_and_kept_roles_keep_their_order_and_the_text_fits(counter):
     assert [r.arg for r in fitted.roles] == ["Arg0", "Arg1"]
     assert [r.arg for r in fitted.lost] == ["scene", "goal"]
     assert fitted.overlong
-    assert counter.fits(fitted.text)
-    assert fitted.text.startswith("In this photo, the action is walk, the agent is man")
+    text = " ".join(fitted.pieces)
+    assert counter.fits(text)
+    assert text.startswith("In this photo, the action is walk, the agent is man")
 
 
 def test_of_two_roles_of_one_kind_the_later_goes_first(counter):
@@ -77,7 +85,7 @@ def test_the_agent_loses_words_only_when_nothing_else_is_left(counter):
     fitted = fit("walk", [role("Arg0", 90), role("Arg1", 1)], counter=counter, on_overflow="drop", where=WHERE)
     assert [r.arg for r in fitted.lost] == ["Arg1"]
     assert fitted.words_cut
-    assert counter.count(fitted.text) == counter.context_length
+    assert counter.count_pieces(fitted.pieces) == counter.context_length
     assert fitted.roles[0].value == " ".join(["man"] * len(fitted.roles[0].value.split()))
 
 
@@ -91,7 +99,7 @@ def test_truncate_keeps_the_text_and_says_that_it_is_too_long(counter):
     roles = [role("Arg0", 90), role("goal", 3)]
     fitted = fit("walk", roles, counter=counter, on_overflow="truncate", where=WHERE)
     assert (fitted.roles, fitted.lost, fitted.overlong) == (tuple(roles), (), True)
-    assert counter.count(fitted.text) > 77
+    assert counter.count_pieces(fitted.pieces) > 77
 
 
 def test_error_names_clip_event_and_tokens(counter):
@@ -107,5 +115,5 @@ def test_what_cannot_be_shortened_is_refused_rather_than_cut_silently(counter):
         ("walk", [Role("Arg0", "agent", "xq" * 200)]),
         ("walk", [role("Arg0", 0)] * 40),
     ):
-        with pytest.raises(InputError, match="verb and agent alone are over the 77 tokens"):
+        with pytest.raises(Problem, match="verb and agent alone are over the model's 77 tokens"):
             fit(verb, roles, counter=counter, on_overflow="drop", where=WHERE)

@@ -13,9 +13,21 @@ from figclip_cli.prompts.store import Negative, PromptEvent, read_prompts, write
 
 
 def prompt(clip_id: str, index: int = 0) -> PromptEvent:
-    negative = Negative("role-noun-swap", "no", {"swap": ["Arg0", "Arg1"]})
+    negative = Negative({"values": {"Arg0": {"from": "a", "to": "b"}}}, "role-noun-replace", "no")
     role = Role("Arg0", "walker", "caf\u00e9 owner")
-    return PromptEvent(clip_id, 0, index, "walk", "walk.01", (role,), (), "yes", (negative,))
+    return PromptEvent(
+        annotation_index=0,
+        clip_id=clip_id,
+        end_seconds=2.0,
+        event_index=index,
+        lost_roles=(),
+        negatives=(negative,),
+        roles=(role,),
+        start_seconds=0.0,
+        text="yes",
+        verb="walk",
+        verb_sense="walk.01",
+    )
 
 
 EVENTS = (prompt("v_a"), prompt("v_a", 1), prompt("v_b"))
@@ -44,7 +56,7 @@ def test_what_was_written_is_read_back_with_its_hash(tmp_path):
     assert found.events == EVENTS
     assert found.header["seed"] == 3
     assert found.header["format"] == "figclip-prompts"
-    assert found.header["format_version"] == 1
+    assert found.header["format_version"] == 2
     assert found.sha256 == hashlib.sha256(path.read_bytes()).hexdigest()
 
 
@@ -83,7 +95,7 @@ def test_a_missing_file_and_a_folder_are_refused(tmp_path):
         read_prompts(tmp_path)
 
 
-HEADER = b'{"counts": {"events": 1}, "format": "figclip-prompts", "format_version": 1, "options": {}}\n'
+HEADER = b'{"counts": {"events": 1}, "format": "figclip-prompts", "format_version": 2, "options": {}}\n'
 
 
 @pytest.mark.parametrize(
@@ -94,7 +106,7 @@ HEADER = b'{"counts": {"events": 1}, "format": "figclip-prompts", "format_versio
         (b"[1]\n", "line 1: no header (Expected `object`, got `array`)"),
         (b"\xff\xfe\n", "line 1: no header ("),
         (b'{"a": 1}\n', "line 1: the format is not 'figclip-prompts'"),
-        (HEADER.replace(b'version": 1', b'version": 2'), "has format version 2, this figclip reads 1"),
+        (HEADER.replace(b'version": 2', b'version": 1'), "has format version 1, this figclip reads 2"),
         (HEADER.replace(b"options", b"optiona"), "line 1: the header has no options"),
         (HEADER.replace(b"counts", b"account"), "line 1: the header has no counts"),
         (HEADER.replace(b": 1}", b": true}"), "line 1: the header does not count the events"),
@@ -130,11 +142,11 @@ def test_an_added_or_repeated_or_blank_line_is_refused(tmp_path):
 @pytest.mark.parametrize(
     ("before", "after", "expected"),
     [
-        (b'"event_index": 1', b'"event_index": "1"', "line 3: Expected `int`, got `str` - at `$.event_index`"),
-        (b'"event_index": 1', b'"event_index": -1', "line 3: a negative index"),
-        (b'"verb": "walk", ', b"", "line 2: Object missing required field `verb`"),
+        (b'"event_index":1', b'"event_index":"1"', "line 3: Expected `int`, got `str` - at `$.event_index`"),
+        (b'"event_index":1', b'"event_index":-1', "line 3: a negative index"),
+        (b'"verb":"walk",', b"", "line 2: Object missing required field `verb`"),
         (b'"kind"', b'"kinds"', "line 2: Object contains unknown field `kinds` - at `$.negatives["),
-        (b'"name": "walker"', b'"name": null', "line 2: Expected `str`, got `null` - at `$.roles["),
+        (b'"name":"walker"', b'"name":null', "line 2: Expected `str`, got `null` - at `$.roles["),
         (b'"walk.01"', b"walk.01", "line 2: JSON is malformed"),
         ("caf\u00e9".encode(), b"caf\xe9", "line 2: "),
     ],
