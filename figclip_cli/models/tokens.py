@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 CONTEXT_LENGTH = 77
 _START_AND_END = 2
-_NOT_PLAIN = -1
+_NOT_PLAIN = -1_000_000  # so low that no sum with it is a number of tokens
 _MERGES = 49152 - 256 - 2
 _VOCABULARY = "bpe_simple_vocab_16e6.txt.gz"
 _WORDS = r"'s|'t|'re|'ve|'m|'ll|'d|[\p{L}]+|[\p{N}]|[^\s\p{L}\p{N}]+"
@@ -69,7 +69,7 @@ class TokenCounter:
         self.context_length = context_length
         self._tokenizer = _tokenizer()
         self._count_word = cache(lambda word: len(self._tokenizer.encode(word.lower()).ids))
-        self._count_piece = lru_cache(maxsize=1 << 17)(self._tokens_of_piece)
+        self._count_piece = lru_cache(maxsize=1 << 19)(self._tokens_of_piece)
 
     def count(self, text: str) -> int:
         """Return the number of tokens of the whole text, start and end included, nothing cut."""
@@ -82,8 +82,8 @@ class TokenCounter:
 
         The same as ``count(" ".join(pieces))``, and quicker where pieces have been seen before.
         """
-        counts = list(map(self._count_piece, pieces))
-        return self.count(" ".join(pieces)) if _NOT_PLAIN in counts else sum(counts) + _START_AND_END
+        tokens = sum(map(self._count_piece, pieces))
+        return tokens + _START_AND_END if tokens >= 0 else self.count(" ".join(pieces))
 
     def fits(self, text: str) -> bool:
         """Return whether the model sees the whole text."""

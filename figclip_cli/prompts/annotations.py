@@ -50,11 +50,13 @@ class _Clips:
             index = len(events) if event.index == srl.NEXT else event.index
             if index in events:
                 raise Problem(f"clip {found.clip_id}: event {index} of annotation {number} is there already")
-            events[index] = msgspec.structs.replace(event, index=index, arguments=self._shared(event.arguments))
+            event.index, event.arguments = index, self._shared(event.arguments)
+            events[index] = event
 
     def _shared(self, arguments: tuple[Any, ...]) -> tuple[Any, ...]:
         """Return the arguments, each a single object however often it was annotated: files repeat themselves a lot."""
-        return tuple(self.memory.setdefault((a.arg, a.description, a.value), a) for a in arguments)
+        shared = self.memory.setdefault
+        return tuple([shared((a.arg, a.description, a.value), a) for a in arguments])
 
     def sorted(self) -> tuple[Annotation, ...]:
         return tuple(

@@ -90,13 +90,14 @@ def build(
     for path in (output, *([joined] if joined else [])):
         refuse_existing(path, overwrite=overwrite)
     template = _template(options.template)
-    files = read_annotations(
-        inputs.annotations,
-        format_name=inputs.format_name,
-        nouns=inputs.nouns,
-        strict=inputs.strict,
-        reporter=reporter,
-    )
+    with collector_paused():
+        files = read_annotations(
+            inputs.annotations,
+            format_name=inputs.format_name,
+            nouns=inputs.nouns,
+            strict=inputs.strict,
+            reporter=reporter,
+        )
     annotations, missing = _keep(files.annotations, inputs.split)
     if missing:
         reporter.warn(f"{len(missing)} clips of {inputs.split} are not annotated, the first is {missing[0]}")

@@ -5,12 +5,14 @@ Everything is sorted before anything is drawn, so a draw depends on what was ann
 
 from __future__ import annotations
 
+import hashlib
+import struct
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
-from functools import cached_property
-from random import Random
+from itertools import islice
 from typing import TypeVar
+
+import msgspec
 
 from figclip_cli.prompts.events import AnnotatedEvent, Annotation
 from figclip_cli.prompts.lexicon import nouns_like, verbs_like
@@ -21,28 +23,23 @@ T = TypeVar("T")
 _ARGS = (*GENERIC_NAMES, *MODIFIERS, SCENE)
 
 
-@dataclass(frozen=True)
-class Sense:
+class Sense(msgspec.Struct, frozen=True, gc=False, eq=False):
     """A verb sense that may stand for another.
 
     Attributes:
         sense: For example ``walk.01``.
         verb: The word for it.
+        word: The same in lower case.
         names: Name of each numbered role it defines.
     """
 
     sense: str
     verb: str
+    word: str
     names: Mapping[str, str]
 
-    @cached_property
-    def word(self) -> str:
-        """The verb in lower case."""
-        return self.verb.lower()
 
-
-@dataclass(frozen=True)
-class Value:
+class Value(msgspec.Struct, frozen=True, gc=False):
     """What filled a role.
 
     Attributes:
@@ -54,8 +51,7 @@ class Value:
     only_clip: str | None
 
 
-@dataclass(frozen=True)
-class Facts:
+class Facts(msgspec.Struct, frozen=True, gc=False):
     """What is true of an event by any of its annotations: negatives must not say it.
 
     Attributes:
@@ -75,7 +71,7 @@ def facts_of(twins: Iterable[AnnotatedEvent], more_verbs: Iterable[str] = ()) ->
     values: set[str] = set()
     nouns: dict[str, frozenset[str]] = {}
     for event in twins:
-        verbs |= verbs_like(event.verb)
+        verbs = verbs | verbs_like(event.verb) if verbs else verbs_like(event.verb)
         for argument in event.arguments:
             if argument.value:
                 values.add(normalised(argument.value))
@@ -84,11 +80,34 @@ def facts_of(twins: Iterable[AnnotatedEvent], more_verbs: Iterable[str] = ()) ->
     return Facts(verbs, frozenset(values), nouns)
 
 
-def drawn(items: Sequence[T], random: Random) -> Iterator[T]:
+class Draws:
+    """Random numbers from a name: SHA-256 of the name and a counter, five numbers a block.
+
+    Seeding Python's generator costs more than the five to ten numbers that an event's negatives need.
+    """
+
+    _NUMBERS = struct.Struct(">16H").unpack
+
+    def __init__(self, name: bytes) -> None:
+        self._name = name
+        self._block = 0
+        self._left: list[int] = []
+
+    def below(self, bound: int) -> int:
+        """Return a whole number from 0 up to but without ``bound``, all as likely as 48 bits can make them."""
+        if len(self._left) < 3:
+            digest = hashlib.sha256(b"%d\0%b" % (self._block, self._name)).digest()
+            self._left = list(self._NUMBERS(digest))
+            self._block += 1
+        left = self._left
+        return (left.pop() << 32 | left.pop() << 16 | left.pop()) * bound >> 48
+
+
+def drawn(items: Sequence[T], random: Draws) -> Iterator[T]:
     """Yield the items in random order; the first few cost no more than a few draws (sparse Fisher-Yates)."""
     moved: dict[int, int] = {}
     for last in range(len(items) - 1, -1, -1):
-        at = int(random.random() * (last + 1))
+        at = random.below(last + 1)
         yield items[moved.get(at, at)]
         moved[at] = moved.get(last, last)
 
@@ -100,7 +119,9 @@ class SenseCatalogue:
         self._seen = _seen_senses(event for annotation in annotations for event in annotation.events)
         self.of = {sense.sense: sense for sense in self._seen}
         self._unseen = tuple(
-            Sense(sense, lemma_of(sense), names) for sense, names in sorted(propbank().items()) if sense not in self.of
+            Sense(sense, lemma_of(sense), lemma_of(sense).lower(), names)
+            for sense, names in sorted(propbank().items())
+            if sense not in self.of
         )
         self._tiers: dict[frozenset[str], tuple[tuple[Sense, ...], ...]] = {}
 
@@ -134,13 +155,12 @@ class ValuePool:
             self._distinct[arg] = [Value(text, _only(by_value[text])) for text in sorted(by_value)]
             self._occurrences[arg] = [value for value in self._distinct[arg] for _ in by_value[value.text]]
 
-    def draw(self, arg: str, random: Random) -> Iterator[Value]:
+    def draw(self, arg: str, random: Draws) -> Iterator[Value]:
         """Yield values of a role, some of them repeatedly, until every value has come.
 
         The first draws weigh a value by how often it was annotated, so that negatives have the nouns of positives.
         """
-        for value, _ in zip(drawn(self._occurrences[arg], random), range(self._FREQUENT_DRAWS), strict=False):
-            yield value
+        yield from islice(drawn(self._occurrences[arg], random), self._FREQUENT_DRAWS)
         yield from drawn(self._distinct[arg], random)
 
 
@@ -161,6 +181,7 @@ def _seen_senses(events: Iterable[AnnotatedEvent]) -> tuple[Sense, ...]:
         Sense(
             sense,
             verbs[sense],
+            verbs[sense].lower(),
             {**propbank().get(sense, {}), **{arg: _most_frequent(found) for arg, found in names[sense].items()}},
         )
         for sense in sorted(verbs)

@@ -17,13 +17,12 @@ from figclip_cli.prompts.joined import JoinedText, join
 from figclip_cli.prompts.kinds import Positive
 from figclip_cli.prompts.negatives import NegativeMaker
 from figclip_cli.prompts.options import PromptOptions
-from figclip_cli.prompts.overflow import Fitted, fit
-from figclip_cli.prompts.roles import Role, role_name
+from figclip_cli.prompts.overflow import Fitted, Place, fit
+from figclip_cli.prompts.roles import GENERIC_NAMES, Role, labels_of, role_name
 from figclip_cli.prompts.store import PromptEvent
 from figclip_cli.prompts.tally import Tally
 from figclip_cli.prompts.templates import Pieces, Template
 
-Place = tuple[str, int, int]
 _CLIPS_PER_TASK = 100
 
 
@@ -88,6 +87,7 @@ class ClipMaker:
         for clip in clips:
             made.annotations += len(clip)
             self._clip(clip)
+        made.tally.add(made.events)
         return made
 
     def _nothing(self) -> Made:
@@ -96,7 +96,6 @@ class ClipMaker:
     def _clip(self, clip: Sequence[Annotation]) -> None:
         rows = [self._fit_all(annotation) for annotation in clip]
         said = {place: self._meaning(prompt.pieces) for row in rows for place, prompt in row.items()}
-        said_of_clip = frozenset(said.values())
         facts = self._facts(clip)
         for annotation, row in zip(clip, rows, strict=True):
             for event in annotation.events:
@@ -107,10 +106,12 @@ class ClipMaker:
                         verb=event.verb,
                         sense=event.sense,
                         roles=row[place].roles,
+                        pieces=row[place].pieces,
                         facts=facts[event.index],
-                        said=said_of_clip,
-                        said_of_event=frozenset(text for other, text in said.items() if other[2] == event.index),
-                        neighbours=tuple((other[2], prompt.pieces) for other, prompt in row.items() if other != place),
+                        said=said,
+                        prompts=row,
+                        labels=tuple(labels_of(row[place].roles)),
+                        numbered=tuple([n for n, role in enumerate(row[place].roles) if role.arg in GENERIC_NAMES]),
                     )
                     self._add(positive, row[place], event)
             if self._joining and row:
@@ -138,7 +139,8 @@ class ClipMaker:
         for argument in event.arguments:
             if argument.value:
                 name, generic = role_name(event.sense, argument.arg, argument.description)
-                self._made.tally.generic[argument.arg] += generic
+                if generic:
+                    self._made.tally.generic[argument.arg] += 1
                 roles.append(Role(argument.arg, name, argument.value))
         return fit(
             event.verb,
@@ -146,7 +148,7 @@ class ClipMaker:
             template=self._template,
             counter=self.counter,
             on_overflow=self._options.on_overflow,
-            where=f"clip {annotation.clip_id}, annotation {annotation.annotation_index}, event {event.index}",
+            where=_place(annotation, event),
         )
 
     def _add(self, positive: Positive, prompt: Fitted, event: AnnotatedEvent) -> None:
@@ -163,7 +165,7 @@ class ClipMaker:
             verb=event.verb,
             verb_sense=event.sense,
         )
-        self._made.tally.add(made, prompt)
+        self._made.tally.add_prompt(prompt)
         self._made.events.append(made)
 
     def _join(self, annotation: Annotation, row: Mapping[Place, Fitted]) -> None:
@@ -194,15 +196,18 @@ class ClipMaker:
                 raise InputError(str(problem), problem.hint) from problem
             self._made.problems.append(str(problem))
 
+    def _fits(self, pieces: Pieces) -> bool:
+        return self.counter.count_pieces(pieces) <= self.counter.context_length
+
     def _meaning(self, pieces: Pieces) -> str:
         """Return what the model sees of a text, normalised."""
-        if self.counter.count_pieces(pieces) <= self.counter.context_length:
+        if self._fits(pieces):
             return self._template.meaning(pieces)
         return self._template.meaning([self.counter.visible(" ".join(pieces))])
 
     def _meaning_of_negative(self, pieces: Pieces) -> str | None:
         """Return the same, or None for a text over the context unless texts are to be truncated."""
-        if self.counter.count_pieces(pieces) <= self.counter.context_length:
+        if self._fits(pieces):
             return self._template.meaning(pieces)
         overflow = self._made.tally.overflow
         if self._options.on_overflow != "truncate":

@@ -82,7 +82,7 @@ def is_adjective(word: str) -> bool:
     return "ADJ" in kinds and "NOUN" not in kinds
 
 
-@lru_cache(maxsize=1 << 17)
+@lru_cache(maxsize=1 << 19)
 def head(phrase: str) -> str:
     """Return the noun that a phrase is about, lower case: ``two tall men in black`` gives ``men``.
 
@@ -100,7 +100,7 @@ def head(phrase: str) -> str:
     return (named or before or words or [""])[-1]
 
 
-@lru_cache(maxsize=1 << 17)
+@lru_cache(maxsize=1 << 19)
 def head_lemma(phrase: str) -> str:
     """Return the head of a phrase as a dictionary lists it: ``two tall men in black`` gives ``man``."""
     return noun_lemma(head(phrase))
@@ -116,7 +116,7 @@ def is_plural(phrase: str) -> bool:
     return noun in _PLURAL_HEADS or (noun not in _PRONOUNS and noun_lemma(noun) != noun and not noun.endswith("ss"))
 
 
-@lru_cache(maxsize=1 << 17)
+@lru_cache(maxsize=1 << 19)
 def with_article(phrase: str) -> str:
     """Return a noun phrase with *a* or *an* where it needs one."""
     words = phrase.split()

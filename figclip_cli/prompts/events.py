@@ -25,7 +25,7 @@ class Argument(msgspec.Struct, frozen=True, gc=False):
     value: str
 
 
-class AnnotatedEvent(msgspec.Struct, frozen=True, gc=False):
+class AnnotatedEvent(msgspec.Struct, gc=False):
     """One event.
 
     Attributes:

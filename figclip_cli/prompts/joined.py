@@ -6,19 +6,17 @@ later event's first. Negatives tell the events in another order (``temporal``).
 
 from __future__ import annotations
 
-import hashlib
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from itertools import islice, permutations
 from pathlib import Path
-from random import Random
 from typing import Any
 
 import msgspec
 
 from figclip_cli import __version__
 from figclip_cli.models.tokens import TokenCounter
-from figclip_cli.prompts.candidates import drawn
+from figclip_cli.prompts.candidates import Draws, drawn
 from figclip_cli.prompts.events import Problem
 from figclip_cli.prompts.kinds import TEMPORAL
 from figclip_cli.prompts.overflow import DROP_ORDER
@@ -79,8 +77,7 @@ def join(
     shortened.shorten(where)
     told = tuple(JoinedEvent(index, tuple(roles), verb) for index, verb, roles in shortened.events)
     text = shortened.text(range(len(told)))
-    digest = hashlib.sha256(f"{seed}\0{clip_id}\0{annotation_index}\0{TEMPORAL}".encode()).digest()
-    random = Random(int.from_bytes(digest[:16], "big"))
+    random = Draws(f"{seed}\0{clip_id}\0{annotation_index}\0{TEMPORAL}".encode())
     negatives = tuple(islice(_reordered(shortened, random), temporal)) if temporal else ()
     return JoinedText(annotation_index, clip_id, told, shortened.lost, negatives, " ".join(text))
 
@@ -165,7 +162,7 @@ class _Shortener:
         return True
 
 
-def _reordered(joined: _Shortener, random: Random) -> Iterator[Negative]:
+def _reordered(joined: _Shortener, random: Draws) -> Iterator[Negative]:
     """Yield the text with its events in other orders, no two of which say the same."""
     count = len(joined.events)
     said = {joined.template.meaning(joined.text(range(count)))}

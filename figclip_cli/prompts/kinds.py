@@ -5,17 +5,17 @@ A candidate says what it changed in terms that undo it (docs/file-formats.md, ``
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, field
-from functools import cached_property
-from itertools import chain, combinations, pairwise
-from random import Random
+from collections.abc import Iterable, Iterator, Mapping
+from itertools import combinations, pairwise
 from typing import Any
 
-from figclip_cli.prompts.candidates import Facts, Sense, SenseCatalogue, ValuePool, drawn
+import msgspec
+
+from figclip_cli.prompts.candidates import Draws, Facts, Sense, SenseCatalogue, ValuePool, drawn
 from figclip_cli.prompts.english import PREPOSITIONS, head_lemma, with_right_articles
 from figclip_cli.prompts.lexicon import adjective_kinds, nouns_like, opposite_of
-from figclip_cli.prompts.roles import GENERIC_NAMES, NOUN_ROLES, SCENE, Role, labels_of
+from figclip_cli.prompts.overflow import Fitted, Place
+from figclip_cli.prompts.roles import GENERIC_NAMES, NOUN_ROLES, SCENE, Role
 from figclip_cli.prompts.templates import Pieces, normalised
 
 VERB_ROLE = "verb-role"
@@ -39,8 +39,7 @@ REQUESTS = (VERB_ROLE, ROLE_NOUN, *KINDS[1:], TEMPORAL)
 """
 
 
-@dataclass(frozen=True)
-class Positive:
+class Positive(msgspec.Struct, frozen=True, gc=False):
     """An event's prompt, and what its negatives must not say.
 
     Attributes:
@@ -48,72 +47,77 @@ class Positive:
         verb: Verb of the prompt.
         sense: Its sense.
         roles: Roles of the prompt.
+        pieces: The prompt, in pieces.
         facts: What is true of the event by any annotation.
-        said: What every prompt of the clip says.
-        said_of_event: What the prompts of this event say, in any annotation.
-        neighbours: Event index and pieces of the prompts of the annotation's other events.
+        said: What the prompts of the clip say, by their places.
+        prompts: The prompts of the annotation, by their places.
+        labels: What a ``change`` calls each role.
+        numbered: Places of the numbered roles.
     """
 
-    place: tuple[str, int, int]
+    place: Place
     verb: str
     sense: str
     roles: tuple[Role, ...]
+    pieces: Pieces
     facts: Facts
-    said: frozenset[str]
-    said_of_event: frozenset[str]
-    neighbours: tuple[tuple[int, Pieces], ...] = ()
+    said: Mapping[Place, str]
+    prompts: Mapping[Place, Fitted]
+    labels: tuple[str, ...]
+    numbered: tuple[int, ...]
 
-    @cached_property
-    def labels(self) -> tuple[str, ...]:
-        """What a ``change`` calls each role."""
-        return tuple(labels_of(self.roles))
-
-    @cached_property
-    def numbered(self) -> tuple[int, ...]:
-        """Places of the numbered roles."""
-        return tuple(place for place, role in enumerate(self.roles) if role.arg in GENERIC_NAMES)
+    @property
+    def said_of_event(self) -> set[str]:
+        """What the prompts of this event say, in any annotation."""
+        return {text for place, text in self.said.items() if place[2] == self.place[2]}
 
 
-@dataclass(frozen=True)
-class Candidate:
+class Candidate(msgspec.Struct, frozen=True, gc=False):
     """A possible negative.
 
     Attributes:
         kind: One of :data:`KINDS`.
         verb: Its verb.
-        roles: Its roles, in the order of the prompt's.
+        edits: Roles that are not the prompt's, by their places there.
         change: What was changed, from the prompt to this.
         pieces: The text where it is not to be made of verb and roles.
     """
 
     kind: str
     verb: str
-    roles: tuple[Role, ...]
-    change: dict[str, Any] = field(default_factory=dict)
+    edits: dict[int, Role]
+    change: dict[str, Any]
     pieces: Pieces | None = None
 
 
-def verb_roles(positive: Positive, senses: SenseCatalogue, random: Random) -> Iterator[Candidate]:
+def verb_roles(positive: Positive, senses: SenseCatalogue, random: Draws) -> Iterator[Candidate]:
     """Yield the prompt with other verbs, each with its own role names; no verb comes twice."""
     args = frozenset(positive.roles[place].arg for place in positive.numbered)
-    used: set[str] = set()
-    for sense in chain.from_iterable(drawn(tier, random) for tier in senses.tiers(args)):
-        if sense.word not in positive.facts.verbs and sense.word not in used:
-            used.add(sense.word)
-            yield with_verb(positive, sense)
+    taken = set(positive.facts.verbs)
+    for tier in senses.tiers(args):
+        for sense in drawn(tier, random):
+            if sense.word not in taken:
+                taken.add(sense.word)
+                yield with_verb(positive, sense)
 
 
 def with_verb(positive: Positive, sense: Sense) -> Candidate:
     """Return the prompt with another verb; a role that verb does not define gets its generic name."""
-    roles, names = list(positive.roles), {}
+    edits: dict[int, Role] = {}
+    names: dict[str, Any] = {}
     for place in positive.numbered:
-        role = roles[place]
+        role = positive.roles[place]
         name = sense.names.get(role.arg) or GENERIC_NAMES[role.arg]
         if name != role.name:
-            names[positive.labels[place]] = _from_to(role.name, name)
-            roles[place] = Role(role.arg, name, role.value)
-    change = {"verb": _from_to(positive.verb, sense.verb), "verb_sense": _from_to(positive.sense, sense.sense)}
-    return Candidate(VERB_ROLE, sense.verb, tuple(roles), {**change, "names": names} if names else change)
+            names[positive.labels[place]] = {"from": role.name, "to": name}
+            edits[place] = Role(role.arg, name, role.value)
+    change: dict[str, Any] = {
+        "verb": {"from": positive.verb, "to": sense.verb},
+        "verb_sense": {"from": positive.sense, "to": sense.sense},
+    }
+    if names:
+        change["names"] = names
+    return Candidate(VERB_ROLE, sense.verb, edits, change)
 
 
 def swapped_places(roles: tuple[Role, ...]) -> Iterator[tuple[int, int]]:
@@ -144,7 +148,7 @@ def swaps(positive: Positive) -> Iterator[Candidate]:
         yield with_values(positive, values, ROLE_NOUN_SWAP)
 
 
-def replacements(positive: Positive, pool: ValuePool, random: Random) -> Iterator[Candidate]:
+def replacements(positive: Positive, pool: ValuePool, random: Draws) -> Iterator[Candidate]:
     """Yield the prompt with the noun of one numbered role replaced, the roles taking turns."""
     turns = [
         _other_values(positive, place, pool, ROLE_NOUN_REPLACE, random) for place in drawn(positive.numbered, random)
@@ -157,7 +161,7 @@ def replacements(positive: Positive, pool: ValuePool, random: Random) -> Iterato
                 yield candidate
 
 
-def modifier_replacements(positive: Positive, kind: str, pool: ValuePool, random: Random) -> Iterator[Candidate]:
+def modifier_replacements(positive: Positive, kind: str, pool: ValuePool, random: Draws) -> Iterator[Candidate]:
     """Yield the prompt with its manner, direction or scene replaced: by the opposite where there is one."""
     places = [place for place, role in enumerate(positive.roles) if role.arg == REPLACED_ARG[kind]]
     for place in places:
@@ -168,7 +172,7 @@ def modifier_replacements(positive: Positive, kind: str, pool: ValuePool, random
         yield from _other_values(positive, place, pool, kind, random)
 
 
-def _other_values(positive: Positive, place: int, pool: ValuePool, kind: str, random: Random) -> Iterator[Candidate]:
+def _other_values(positive: Positive, place: int, pool: ValuePool, kind: str, random: Draws) -> Iterator[Candidate]:
     arg = positive.roles[place].arg
     for value in pool.draw(arg, random):
         if value.only_clip != positive.place[0] and is_false(value.text, arg, positive.facts):
@@ -212,26 +216,22 @@ def _with_word(phrase: str, word: str, other: str) -> str:
     return with_right_articles(" ".join(other if each == word else each for each in words))
 
 
-def same_video(positive: Positive, random: Random) -> Iterator[Candidate]:
+def same_video(positive: Positive, random: Draws) -> Iterator[Candidate]:
     """Yield the prompts of the other events of the same video, which are true of it and false of this event."""
-    for index, pieces in drawn(positive.neighbours, random):
-        change = {"event": _from_to(positive.place[2], index)}
-        yield Candidate(SAME_VIDEO, positive.verb, positive.roles, change, pieces)
+    others = [(place[2], prompt.pieces) for place, prompt in positive.prompts.items() if place != positive.place]
+    for index, pieces in drawn(others, random):
+        yield Candidate(SAME_VIDEO, positive.verb, {}, {"event": {"from": positive.place[2], "to": index}}, pieces)
 
 
 def with_values(positive: Positive, values: dict[int, str], kind: str) -> Candidate:
     """Return the prompt with some values changed, by the places of their roles."""
-    roles = list(positive.roles)
-    change = {}
+    edits: dict[int, Role] = {}
+    change: dict[str, Any] = {}
     for place, value in values.items():
-        role = roles[place]
-        change[positive.labels[place]] = _from_to(role.value, value)
-        roles[place] = Role(role.arg, role.name, value)
-    return Candidate(kind, positive.verb, tuple(roles), {"values": change})
-
-
-def _from_to(old: Any, new: Any) -> dict[str, Any]:
-    return {"from": old, "to": new}
+        role = positive.roles[place]
+        change[positive.labels[place]] = {"from": role.value, "to": value}
+        edits[place] = Role(role.arg, role.name, value)
+    return Candidate(kind, positive.verb, edits, {"values": change})
 
 
 def kinds_of(request: str) -> Iterable[str]:

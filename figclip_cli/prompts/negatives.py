@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from itertools import chain, islice
-from random import Random
 
 from figclip_cli.errors import UsageError, nearest
 from figclip_cli.prompts import kinds
 from figclip_cli.prompts.balance import Exchange
-from figclip_cli.prompts.candidates import SenseCatalogue, ValuePool
+from figclip_cli.prompts.candidates import Draws, SenseCatalogue, ValuePool
 from figclip_cli.prompts.kinds import Candidate, Positive
 from figclip_cli.prompts.store import Negative
 from figclip_cli.prompts.templates import Pieces, Template
@@ -85,21 +83,21 @@ class NegativeMaker:
         None says what a prompt of the clip or another negative of the event says; a prompt of another event of the
         same video (``same-video``) is the exception. Where too few exist, fewer are returned.
         """
-        said = set(positive.said)
+        said = set(positive.said.values())
         made: list[Negative] = []
         for request, count in requests.items():
             if request == kinds.SAME_VIDEO:
-                said = (said - positive.said) | positive.said_of_event
-            made += self._take(count, self._candidates(request, positive), said)
+                said = (said - set(positive.said.values())) | positive.said_of_event
+            made += self._take(count, self._candidates(request, positive), positive, said)
         if kinds.ROLE_NOUN in requests:
             made.sort(key=lambda negative: kinds.KINDS.index(negative.kind))
         return tuple(made)
 
-    def _take(self, count: int, candidates: Iterable[Candidate], said: set[str]) -> list[Negative]:
+    def _take(self, count: int, candidates: Iterable[Candidate], positive: Positive, said: set[str]) -> list[Negative]:
         """Return the first ``count`` candidates that say something new."""
         taken: list[Negative] = []
         for candidate in islice(candidates, _TRIES):
-            pieces = candidate.pieces or self._template.pieces(candidate.verb, candidate.roles)
+            pieces = self._pieces(candidate, positive)
             meaning = self._meaning(pieces)
             if meaning is not None and meaning not in said:
                 said.add(meaning)
@@ -107,6 +105,14 @@ class NegativeMaker:
                 if len(taken) == count:
                     break
         return taken
+
+    def _pieces(self, candidate: Candidate, positive: Positive) -> Pieces:
+        if candidate.pieces is not None:
+            return candidate.pieces
+        if self._template.edit is not None:
+            return self._template.edit(positive.pieces, candidate.verb, candidate.edits)
+        roles = [candidate.edits.get(place, role) for place, role in enumerate(positive.roles)]
+        return self._template.pieces(candidate.verb, roles)
 
     def _candidates(self, request: str, positive: Positive) -> Iterator[Candidate]:
         if request == kinds.ROLE_NOUN:
@@ -118,7 +124,7 @@ class NegativeMaker:
             return kinds.swaps(positive)
         if request == kinds.ATTRIBUTE_SWAP:
             return kinds.attribute_swaps(positive)
-        random = self._random(positive, request)
+        random = self._draws(positive, request)
         if request == kinds.VERB_ROLE:
             return kinds.verb_roles(positive, self._senses, random)
         if request == kinds.SAME_VIDEO:
@@ -127,6 +133,6 @@ class NegativeMaker:
             return kinds.replacements(positive, self._values, random)
         return kinds.modifier_replacements(positive, request, self._values, random)
 
-    def _random(self, positive: Positive, kind: str) -> Random:
-        parts = "\0".join(map(str, (self._seed, *positive.place, kind)))
-        return Random(int.from_bytes(hashlib.sha256(parts.encode()).digest()[:16], "big"))
+    def _draws(self, positive: Positive, kind: str) -> Draws:
+        clip_id, annotation_index, event_index = positive.place
+        return Draws(f"{self._seed}\0{clip_id}\0{annotation_index}\0{event_index}\0{kind}".encode())

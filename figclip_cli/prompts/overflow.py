@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Literal
+
+import msgspec
 
 from figclip_cli.errors import InputError
 from figclip_cli.models.tokens import TokenCounter
@@ -12,14 +13,16 @@ from figclip_cli.prompts.events import Problem
 from figclip_cli.prompts.roles import Role
 from figclip_cli.prompts.templates import Pieces, Template, clean_value
 
+Place = tuple[str, int, int]
+"""Clip id, annotation index and event index."""
+
 OnOverflow = Literal["drop", "truncate", "error"]
 
 DROP_ORDER = ("goal", "purpose", "location", "manner", "direction", "scene", "Arg5", "Arg4", "Arg3", "Arg2", "Arg1")
 """Roles in the order in which they are left out: the least informative first, never the verb or Arg0."""
 
 
-@dataclass(frozen=True, slots=True)
-class Fitted:
+class Fitted(msgspec.Struct, frozen=True, gc=False):
     """A prompt after the rule was applied.
 
     Attributes:
@@ -46,12 +49,12 @@ def fit(
     template: Template,
     counter: TokenCounter,
     on_overflow: OnOverflow,
-    where: str,
+    where: Place,
 ) -> Fitted:
     """Return the prompt of an event so that it follows the rule for long texts.
 
     Args:
-        where: Clip and event, for the message.
+        where: Clip id, annotation and event index, for the message.
 
     Raises:
         InputError: The text is over the context and the rule is ``error``.
@@ -65,10 +68,14 @@ def fit(
         return Fitted(pieces, tuple(roles), (), tokens, True, False)
     if on_overflow == "error":
         raise InputError(
-            f"{where}: the prompt has {tokens} tokens, the model takes {counter.context_length}",
+            f"{_words(where)}: the prompt has {tokens} tokens, the model takes {counter.context_length}",
             "--on-overflow drop leaves out the least informative roles, truncate keeps the text as it is",
         )
-    return _Shortener(verb, template, counter).shortened(roles, tokens, where)
+    return _Shortener(verb, template, counter).shortened(roles, tokens, _words(where))
+
+
+def _words(place: Place) -> str:
+    return f"clip {place[0]}, annotation {place[1]}, event {place[2]}"
 
 
 class _Shortener:

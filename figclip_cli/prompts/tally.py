@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from typing import Any
 
@@ -33,22 +33,25 @@ class Tally:
     overflow: Counter[str] = field(default_factory=Counter)
     tokens: Counter[int] = field(default_factory=Counter)
 
-    def add(self, event: PromptEvent, fitted: Fitted) -> None:
-        """Count one finished event."""
-        self.events += 1
-        self.senses[event.verb_sense] += 1
-        for role in event.roles:
-            self.roles[role.arg] += 1
-        for role in event.lost_roles:
-            self.lost[role.arg] += 1
+    def add(self, events: Sequence[PromptEvent]) -> None:
+        """Count finished events."""
+        self.events += len(events)
+        self.senses.update([event.verb_sense for event in events])
+        self.roles.update([role.arg for event in events for role in event.roles])
+        self.lost.update([role.arg for event in events for role in event.lost_roles])
+        self.negatives.update([negative.kind for event in events for negative in event.negatives])
+        wanted = sum(self.requests.values())
+        for event in events:
+            if len(event.negatives) < wanted:
+                self._count_missing(Counter([negative.kind for negative in event.negatives]))
+
+    def add_prompt(self, fitted: Fitted) -> None:
+        """Count the length of a prompt."""
         self.tokens[fitted.tokens] += 1
-        self.overflow["events"] += fitted.overlong
-        self.overflow["agent_words_cut"] += fitted.words_cut
-        self.overflow["truncated"] += fitted.overlong and self.on_overflow == "truncate"
-        kinds = Counter([negative.kind for negative in event.negatives])
-        self.negatives.update(kinds)
-        if len(event.negatives) < sum(self.requests.values()):
-            self._count_missing(kinds)
+        if fitted.overlong:
+            self.overflow["events"] += 1
+            self.overflow["agent_words_cut"] += fitted.words_cut
+            self.overflow["truncated"] += self.on_overflow == "truncate"
 
     def _count_missing(self, kinds: Counter[str]) -> None:
         """Count what was asked for and not made; ``role-noun`` is served after the kinds it is made of."""

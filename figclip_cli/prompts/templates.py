@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from random import Random
@@ -25,6 +25,7 @@ _ARTICLES = frozenset({"a", "an", "the"})
 
 Pieces = list[str]
 Pieced = Callable[[str, Sequence[Role]], Pieces]
+Edit = Callable[[Pieces, str, Mapping[int, Role]], Pieces]
 
 
 @dataclass(frozen=True)
@@ -35,6 +36,7 @@ class Template:
         name: What ``--template`` calls it, or the name of a user's file.
         pieces: Verb and roles in, the pieces of the text out.
         clause: The same without lead and full stop, for texts that join several events; None where there is no such.
+        edit: Pieces, verb and edited roles in, the pieces of the edited text out; None where it is made anew.
         bag: The order of words says nothing: two texts of the same words are the same.
         sha256: Hash of a user's file, else empty.
     """
@@ -42,6 +44,7 @@ class Template:
     name: str
     pieces: Pieced
     clause: Pieced | None
+    edit: Edit | None = None
     bag: bool = False
     sha256: str = ""
 
@@ -51,7 +54,9 @@ class Template:
 
     def meaning(self, pieces: Pieces) -> str:
         """Return what a text says, without case, articles and punctuation."""
-        said = " ".join(filter(None, map(_normalised_piece, pieces)))
+        said = " ".join(map(normalised, pieces))
+        if "  " in said or said[-1:] == " ":  # a piece of articles and punctuation alone says nothing
+            said = " ".join(said.split())
         return " ".join(sorted(said.split())) if self.bag else said
 
 
@@ -60,18 +65,16 @@ def clean_value(value: str) -> str:
     return " ".join(value.split()).rstrip(_TRAILING)
 
 
+@lru_cache(maxsize=1 << 19)
 def normalised(text: str) -> str:
     """Return a text without case, articles, punctuation and extra spaces: equal results say the same."""
     return " ".join(filter(None, map(_normalised_chunk, text.split())))
 
 
-@lru_cache(maxsize=1 << 17)
+@lru_cache(maxsize=1 << 19)
 def _normalised_chunk(chunk: str) -> str:
     """Return the words between two spaces, normalised; no word reaches across a space."""
     return " ".join([word for word in _WORD.findall(chunk.lower()) if word not in _ARTICLES])
-
-
-_normalised_piece = lru_cache(maxsize=1 << 17)(normalised)
 
 
 def _paper(verb: str, roles: Sequence[Role]) -> Pieces:
@@ -91,6 +94,15 @@ def _paper_clause(verb: str, roles: Sequence[Role]) -> Pieces:
         pieces[-1] += ","
         pieces += [_named(role.arg, role.name), role.value]
     return pieces
+
+
+def _paper_edit(pieces: Pieces, verb: str, edits: Mapping[int, Role]) -> Pieces:
+    edited = pieces.copy()
+    edited[2] = verb + pieces[2][-1]
+    for place, role in edits.items():
+        at = 3 + 2 * place
+        edited[at : at + 2] = _named(role.arg, role.name), role.value + pieces[at + 1][-1]
+    return edited
 
 
 @lru_cache(maxsize=1 << 15)
@@ -135,7 +147,7 @@ def shuffled_words(text: str) -> Pieces:
 TEMPLATES = {
     template.name: template
     for template in (
-        Template(PAPER, _paper, _paper_clause),
+        Template(PAPER, _paper, _paper_clause, _paper_edit),
         Template("natural", _natural, lambda verb, roles: [natural_clause(verb, roles)]),
         Template("verb-only", _verb_only, lambda verb, roles: ["the action is", verb]),
         Template("nouns-only", _nouns_only, _nouns_clause, bag=True),

@@ -43,5 +43,7 @@ def refuse_unusable(text: str, where: str) -> None:
             text.encode()
         except UnicodeEncodeError:
             raise Problem(f"{where} has half of a surrogate pair, which is no text") from None
-    if "<" in text and any(mark in text.lower() for mark in _TOKENIZER_MARKS):
+    elif "<" not in text:
+        return
+    if any(mark in text.lower() for mark in _TOKENIZER_MARKS):
         raise Problem(f"{where} has {' or '.join(_TOKENIZER_MARKS)}, which the tokenizer takes for its own mark")

@@ -68,8 +68,11 @@ def _arguments(event: dict[str, Any], where: str) -> tuple[Argument, ...]:
         key = min(odd)
         has, lacks = ("Args", "Arg_List") if key in values else ("Arg_List", "Args")
         raise Problem(f"{where}, {lacks}: '{key}' is missing, {has} has it")
-    placed = sorted(values, key=lambda key: _position(order[key], key, where))
-    return tuple(_argument(key, values[key], where) for key in placed)
+    if {*map(type, order.values())} <= {int}:
+        placed = sorted(values, key=order.__getitem__)
+    else:  # VidSitu has some of them as strings
+        placed = sorted(values, key=lambda key: _position(order[key], key, where))
+    return tuple([_argument(key, values[key], where) for key in placed])
 
 
 def _argument(key: str, value: Any, where: str) -> Argument:
@@ -78,7 +81,7 @@ def _argument(key: str, value: Any, where: str) -> Argument:
         raise Problem(f"{where}, Args: '{key}' is not a role; known: {KNOWN_KEYS}")
     if not isinstance(value, str):
         raise Problem(f"{where}, Args, '{key}': {type_of(value)}, not a string")
-    refuse_unusable(key, where)
+    refuse_unusable(parsed[1], where)
     refuse_unusable(value, f"{where}, Args, '{key}'")
     return Argument(*parsed, clean_value(value))
 
