@@ -40,7 +40,6 @@ class _Clips:
     """Annotations as they come together, by clip id and annotation index."""
 
     events: dict[str, dict[int, dict[int, AnnotatedEvent]]] = field(default_factory=lambda: defaultdict(dict))
-    memory: dict[Any, Any] = field(default_factory=dict)
 
     def add(self, found: Found) -> None:
         annotations = self.events[found.clip_id]
@@ -50,13 +49,8 @@ class _Clips:
             index = len(events) if event.index == srl.NEXT else event.index
             if index in events:
                 raise Problem(f"clip {found.clip_id}: event {index} of annotation {number} is there already")
-            event.index, event.arguments = index, self._shared(event.arguments)
+            event.index = index
             events[index] = event
-
-    def _shared(self, arguments: tuple[Any, ...]) -> tuple[Any, ...]:
-        """Return the arguments, each a single object however often it was annotated: files repeat themselves a lot."""
-        shared = self.memory.setdefault
-        return tuple([shared((a.arg, a.description, a.value), a) for a in arguments])
 
     def sorted(self) -> tuple[Annotation, ...]:
         return tuple(

@@ -81,12 +81,12 @@ def facts_of(twins: Iterable[AnnotatedEvent], more_verbs: Iterable[str] = ()) ->
 
 
 class Draws:
-    """Random numbers from a name: SHA-256 of the name and a counter, five numbers a block.
+    """Random numbers from a name: SHA-256 of the name and a counter, eight numbers a block.
 
     Seeding Python's generator costs more than the five to ten numbers that an event's negatives need.
     """
 
-    _NUMBERS = struct.Struct(">16H").unpack
+    _NUMBERS = struct.Struct(">8I").unpack
 
     def __init__(self, name: bytes) -> None:
         self._name = name
@@ -94,13 +94,12 @@ class Draws:
         self._left: list[int] = []
 
     def below(self, bound: int) -> int:
-        """Return a whole number from 0 up to but without ``bound``, all as likely as 48 bits can make them."""
-        if len(self._left) < 3:
+        """Return a whole number from 0 up to but without ``bound``, all as likely as 32 bits can make them."""
+        if not self._left:
             digest = hashlib.sha256(b"%d\0%b" % (self._block, self._name)).digest()
             self._left = list(self._NUMBERS(digest))
             self._block += 1
-        left = self._left
-        return (left.pop() << 32 | left.pop() << 16 | left.pop()) * bound >> 48
+        return self._left.pop() * bound >> 32
 
 
 def drawn(items: Sequence[T], random: Draws) -> Iterator[T]:

@@ -23,7 +23,7 @@ from figclip_cli.prompts.store import PromptEvent
 from figclip_cli.prompts.tally import Tally
 from figclip_cli.prompts.templates import Pieces, Template
 
-_CLIPS_PER_TASK = 100
+_CLIPS_PER_TASK = 20  # few enough that what is made of them stays in the processor's cache
 
 
 @dataclass

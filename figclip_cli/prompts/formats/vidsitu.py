@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import re
 import sys
+from functools import lru_cache
 from typing import Any
 
 from figclip_cli.prompts.events import AnnotatedEvent, Argument, Found, Problem, Unlabelled
@@ -72,17 +73,24 @@ def _arguments(event: dict[str, Any], where: str) -> tuple[Argument, ...]:
         placed = sorted(values, key=order.__getitem__)
     else:  # VidSitu has some of them as strings
         placed = sorted(values, key=lambda key: _position(order[key], key, where))
-    return tuple([_argument(key, values[key], where) for key in placed])
+    try:
+        return tuple([_argument(key, values[key]) for key in placed])
+    except TypeError:  # a list or an object cannot be looked up among the arguments seen before
+        key = next(key for key in placed if not isinstance(values[key], str))
+        raise Problem(f"{where}, Args, '{key}': {type_of(values[key])}, not a string") from None
+    except Problem as problem:
+        raise Problem(f"{where}, {problem}", problem.hint) from None
 
 
-def _argument(key: str, value: Any, where: str) -> Argument:
+@lru_cache(maxsize=1 << 17)
+def _argument(key: str, value: Any) -> Argument:
     parsed = parse_key(key)
     if parsed is None:
-        raise Problem(f"{where}, Args: '{key}' is not a role; known: {KNOWN_KEYS}")
+        raise Problem(f"Args: '{key}' is not a role; known: {KNOWN_KEYS}")
     if not isinstance(value, str):
-        raise Problem(f"{where}, Args, '{key}': {type_of(value)}, not a string")
-    refuse_unusable(parsed[1], where)
-    refuse_unusable(value, f"{where}, Args, '{key}'")
+        raise Problem(f"Args, '{key}': {type_of(value)}, not a string")
+    refuse_unusable(parsed[1], "Args")
+    refuse_unusable(value, f"Args, '{key}'")
     return Argument(*parsed, clean_value(value))
 
 
