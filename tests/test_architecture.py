@@ -86,6 +86,8 @@ VERBS = (
     ["--help"],
     ["extract-frames", "--help"],
     ["build-prompts", "--help"],
+    ["audit-negatives", "--help"],
+    ["schema", "--help"],
     ["adapt", "--help"],
     ["evaluate", "--help"],
     ["evaluate", "retrieval", "--help"],
@@ -137,6 +139,6 @@ def test_an_unknown_verb_and_flag_are_usage_errors(figclip):
 
 def test_help_lists_the_verbs_in_stage_order(figclip):
     text = figclip("--help").stdout
-    verbs = ["extract-frames", "build-prompts", "adapt ", "evaluate", "export", "demo"]
+    verbs = ["extract-frames", "build-prompts", "audit-negatives", "schema", "adapt ", "evaluate", "export", "demo"]
     places = [text.index(f"│ {verb}") for verb in verbs]
     assert places == sorted(places)

@@ -22,6 +22,7 @@ from figclip_cli.models.text_features import TextFeatures
 from figclip_cli.prompts import PromptEvent, PromptsFile
 
 MISSING = -1
+_TIME_TOLERANCE_SECONDS = 0.5
 
 
 @dataclass(frozen=True)
@@ -97,6 +98,36 @@ def clips_in_common(frames: FramesReader, prompts: PromptsFile) -> tuple[list[st
 
 def _example(clip_ids: set[str]) -> str:
     return f"'{min(clip_ids)}' and {len(clip_ids) - 1} more" if clip_ids else "no usable clip"
+
+
+def check_event_times(frames: FramesReader, events: Sequence[PromptEvent], clip_ids: Sequence[str]) -> None:
+    """Refuse prompts of times at which their frames were not taken.
+
+    Event e of a clip is trained on the frames of its part e. Annotation that names times (VidSitu's does not need to: its
+    events are the five parts) must name those of the part.
+
+    Raises:
+        InputError: A frame lies outside its event's times by more than half a second.
+    """
+    used = set(clip_ids)
+    outside: list[str] = []
+    timed = [e for e in events if e.clip_id in used and e.start_seconds is not None and e.end_seconds is not None]
+    for event in timed:
+        pts = frames.pts_seconds(event.clip_id)
+        if event.event_index < len(pts):
+            taken = pts[event.event_index] - frames.row(event.clip_id).start_seconds
+            assert event.start_seconds is not None and event.end_seconds is not None
+            early, late = event.start_seconds - _TIME_TOLERANCE_SECONDS, event.end_seconds + _TIME_TOLERANCE_SECONDS
+            if taken.min() < early or taken.max() > late:
+                outside.append(
+                    f"event {event.event_index} of clip {event.clip_id} is {event.start_seconds:g} to "
+                    f"{event.end_seconds:g} s, its frames are of {taken.min():.2f} to {taken.max():.2f} s"
+                )
+    if outside:
+        raise InputError(
+            f"{len(outside)} of {len(timed)} events have frames of other times: {outside[0]}",
+            "extract each event's part with --segments, or the clip with as many equal --events as the annotation has",
+        )
 
 
 def texts_of(events: Sequence[PromptEvent], *, hard_negatives: bool) -> list[str]:

@@ -17,6 +17,7 @@ from figclip_cli.adapt.data import (
     ClipDataset,
     Coverage,
     annotations_by_clip,
+    check_event_times,
     clips_in_common,
     texts_of,
 )
@@ -90,6 +91,7 @@ def adapt(
     frames.require_equal_lengths()
     prompts = read_prompts(prompts_path)
     clip_ids, coverage = clips_in_common(frames, prompts)
+    check_event_times(frames, prompts.events, clip_ids)
     reporter.info(coverage.describe())
     clip = load_clip(source, device=device, reporter=reporter)
     clip.check_frames(size=frames.recipe.size, crop=frames.recipe.crop, reporter=reporter)

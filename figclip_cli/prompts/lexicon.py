@@ -37,12 +37,17 @@ def _verb_relations() -> Mapping[str, frozenset[str]]:
         words = [word.replace("_", " ") for word in group.split()]
         for word in words:
             relations[word].update(words)
-    lemmas = {lemma_of(sense) for sense in propbank_definitions()}
     for sense, definition in propbank_definitions().items():
-        for defining in _defining_verbs(definition) & lemmas:
+        for defining in _defining_verbs(definition) & _verb_lemmas():
             relations[lemma_of(sense)].add(defining)
             relations[defining].add(lemma_of(sense))
     return {word: frozenset(related) for word, related in relations.items()}
+
+
+@cache
+def _verb_lemmas() -> frozenset[str]:
+    """Return PropBank's verbs: "bore" and "saw" are verbs of their own, not the past of bear and see."""
+    return frozenset(map(lemma_of, propbank_definitions()))
 
 
 def _defining_verbs(definition: str) -> set[str]:
@@ -55,7 +60,7 @@ def _defining_verbs(definition: str) -> set[str]:
 def verbs_like(verb: str) -> frozenset[str]:
     """Return a verb, its base form, and all verbs that may be said of the same event, lower case."""
     lower = verb.lower()
-    base = verb_lemma(lower) if " " not in lower else lower
+    base = lower if " " in lower or lower in _verb_lemmas() else verb_lemma(lower)
     relations = _verb_relations()
     return frozenset({lower, base}) | relations.get(lower, frozenset()) | relations.get(base, frozenset())
 

@@ -219,6 +219,30 @@ def test_frames_and_prompts_without_a_common_clip_show_one_of_each(prepared, tmp
     assert not (tmp_path / "run").exists()
 
 
+def test_events_whose_frames_are_of_other_times_are_refused(prepared, tmp_path):
+    (clip_id, *_) = FramesReader(prepared / "frames.h5").clip_ids
+    pts = FramesReader(prepared / "frames.h5").pts_seconds(clip_id)
+    events = [{"clip": clip_id, "event": n, "verb": "walk.01", "roles": {"Arg0": f"man {n}"}} for n in range(len(pts))]
+    for event, times in zip(events, pts, strict=True):
+        event.update(start_seconds=max(0.0, float(times.min()) - 0.1), end_seconds=float(times.max()) + 0.1)
+    (tmp_path / "right.json").write_text(json.dumps(events))
+    events[1].update(start_seconds=8.5, end_seconds=9.75)
+    (tmp_path / "wrong.json").write_text(json.dumps(events))
+    source = ModelSource(str(prepared / "base-model"))
+    for name in ("right", "wrong"):
+        build([tmp_path / f"{name}.json"], tmp_path / f"{name}.jsonl")
+        run = RunFolder(tmp_path / name)
+        arguments = [prepared / "frames.h5"], tmp_path / f"{name}.jsonl", run
+        if name == "right":
+            adapt(*arguments, source=source, options=QUICK)
+        else:
+            with pytest.raises(
+                InputError, match=f"1 of 5 events have frames of other times: event 1 of clip {clip_id}"
+            ):
+                adapt(*arguments, source=source, options=QUICK)
+            assert not (tmp_path / name).exists()
+
+
 def test_clips_without_frames_are_left_out_and_counted(prepared, tmp_path):
     videos = sorted((prepared / "vidsitu").glob("*.mp4"))[:4]
     data = videos[3].read_bytes()

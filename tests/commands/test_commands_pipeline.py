@@ -98,6 +98,26 @@ def test_json_goes_through_a_pipe(done, lab):
     assert (output.returncode, output.stdout, output.stderr) == (0, "6\n", "")
 
 
+def readme_lines(heading: str) -> list[str]:
+    """The commands of a section of the README, without their comments."""
+    block = (ROOT / "README.md").read_text().split(f"## {heading}")[1].split("```")[1]
+    return [line.split("#")[0].strip() for line in block.strip().splitlines()]
+
+
+def test_the_readmes_lines_on_texts_run(lab, tmp_path):
+    shutil.copytree(lab / "vidsitu", tmp_path / "vidsitu")
+    (tmp_path / "mine.csv").write_text("clip,event,verb,agent,patient,scene\nv1,0,push.01,man,car,street\n")
+    (tmp_path / "captions.json").write_text('[{"clip": "v1", "caption": "the action is walk, the walker is man"}]')
+    lines = readme_lines("Texts of your own")
+    assert [line.split()[1] for line in lines] == ["build-prompts"] * 4 + ["audit-negatives", "schema"]
+    for line in lines:
+        for output in ("prompts.jsonl", "annotations.json"):
+            if line.startswith("figclip build-prompts"):
+                (tmp_path / output).unlink(missing_ok=True)
+        output = shell(line, tmp_path)
+        assert output.returncode == 0, f"{line}: {output.stderr}"
+
+
 @pytest.mark.parametrize(
     "line",
     [
@@ -170,9 +190,13 @@ def test_error_annotation_with_a_missing_key_or_a_wrong_type(inputs, tmp_path):
         bad = json.loads(json.dumps(good))
         change(bad[2]["Ev2"])
         (tmp_path / "vsann_bad_lb.json").write_text(json.dumps(bad))
-        said = fails("figclip build-prompts vsann_bad_lb.json", tmp_path, 3)
+        said = fails("figclip build-prompts vsann_bad_lb.json --strict", tmp_path, 3)
         assert all(word in said for word in words), said
         assert not (tmp_path / "prompts.jsonl").exists()
+        lenient = shell("figclip build-prompts vsann_bad_lb.json -o rest.jsonl --overwrite", tmp_path)
+        assert lenient.returncode == 4
+        assert all(word in lenient.stderr for word in words), lenient.stderr
+        assert json.loads((tmp_path / "rest.jsonl").read_text().splitlines()[0])["counts"]["clips"] == len(good) - 1
 
 
 def test_error_frames_and_prompts_without_a_common_clip(done, lab, tmp_path):

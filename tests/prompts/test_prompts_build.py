@@ -228,6 +228,71 @@ def test_with_strict_a_broken_record_leaves_with_code_3_and_two_lines(annotated)
     assert not (annotated / "prompts.jsonl").exists()
 
 
+def test_statistics_and_samples_are_shown_with_the_change_marked(annotated):
+    done = run("--stats", "--sample", "2", "--seed", "3")
+    assert done.exit_code == 0, done.stderr
+    for said in (
+        "Roles",
+        "lost to the context",
+        "tokens of a prompt with all its roles, median",
+        "annotation 0, event",
+    ):
+        assert said in done.stdout
+    marked = [line for line in done.stdout.splitlines() if line.startswith("  verb-role")]
+    assert len(marked) == 8
+    assert all("[" in line and "]" in line for line in marked)
+    again = run("--sample", "2", "--seed", "3", "--json", "--overwrite", "--workers", "2")
+    samples = json.loads(again.stdout)["samples"]
+    assert [f"{s['clip_id']}, annotation 0, event {s['event_index']}" in done.stdout for s in samples] == [True, True]
+
+
+def test_captions_are_turned_into_annotation_in_a_step_of_their_own(annotated):
+    captions = [
+        {"clip": "v1", "caption": "the action is walk, the walker is man"},
+        {"clip": "v2", "caption": "A man."},
+    ]
+    (annotated / "captions.json").write_text(json.dumps(captions))
+    done = run("--from-captions", "captions.json")
+    assert done.exit_code == 4
+    assert "annotations: annotations.json (default)" in done.stderr
+    assert "1 events; now: figclip build-prompts annotations.json" in done.stderr
+    assert "captions.json, record 1: caption: it does not say 'the action is VERB'" in done.stderr
+    assert run("annotations.json").exit_code == 0
+    assert run("annotations.json", "--from-captions", "captions.json").exit_code == 2
+
+
+def test_unlabelled_records_are_counted_and_make_the_exit_code_4(annotated):
+    unlabelled = {f"Ev{n}": {"vid_seg_int": "v_t"} for n in range(1, 6)}
+    write(annotated / "vsann_train_lb.json", *world(), unlabelled)
+    done = run()
+    assert done.exit_code == 4
+    assert "error: 1 records have no labels (VidSitu's test files)" in done.stderr
+
+
+def test_an_event_that_cannot_be_shortened_is_left_out_and_strict_stops(annotated):
+    write(annotated / "vsann_train_lb.json", *world(), record("v_x", event({"Arg0 (x)": "xq" * 300}), event()))
+    assert run("--strict").exit_code == 3
+    done = run("--json")
+    assert done.exit_code == 4
+    document = json.loads(done.stdout)
+    assert document["problems"] == [
+        "clip v_x, annotation 0, event 0: verb and agent alone are over the model's 77 tokens"
+    ]
+    assert document["counts"]["events"] == 19
+    assert document["counts"]["events_left_out"] == 1
+
+
+def test_building_imports_neither_torch_nor_h5py(annotated, figclip):
+    import subprocess
+    import sys
+
+    code = (
+        "import sys; from pathlib import Path; from figclip_cli.prompts import build;"
+        "build([Path('vsann_train_lb.json')]); assert not {'torch', 'h5py', 'sklearn'} & set(sys.modules)"
+    )
+    subprocess.run([sys.executable, "-c", code], cwd=annotated, check=True)
+
+
 def test_the_real_program_writes_the_same_bytes_as_the_library(annotated, figclip):
     missing = [name for name in SIBLINGS if importlib.util.find_spec(f"figclip_cli.commands.{name}") is None]
     if missing:

@@ -12,7 +12,7 @@ from figclip_cli.prompts.overflow import fit as fit_template
 from figclip_cli.prompts.roles import GENERIC_NAMES, Role
 from figclip_cli.prompts.templates import TEMPLATES
 
-WHERE = "clip v_x, annotation 0, Ev1"
+WHERE = ("v_x", 0, 0)
 
 
 @pytest.fixture(scope="module")
@@ -106,7 +106,9 @@ def test_error_names_clip_event_and_tokens(counter):
     with pytest.raises(InputError) as caught:
         fit("walk", [role("Arg0", 90)], counter=counter, on_overflow="error", where=WHERE)
     tokens = counter.count("In this photo, the action is walk, the agent is " + " ".join(["man"] * 90) + ".")
-    assert caught.value.message == f"{WHERE}: the prompt has {tokens} tokens, the model takes 77"
+    assert (
+        caught.value.message == f"clip v_x, annotation 0, event 0: the prompt has {tokens} tokens, the model takes 77"
+    )
 
 
 def test_what_cannot_be_shortened_is_refused_rather_than_cut_silently(counter):

@@ -76,6 +76,9 @@ def parse(record: Any, key: str | None, nouns: object = None) -> list[Found]:
     del key, nouns
     if not isinstance(record, dict):
         raise Problem(f"it is {type_of(record)}, not an event with clip, verb and roles")
+    for name, value in record["roles"].items() if isinstance(record.get("roles"), dict) else ():
+        if not isinstance(value, str):
+            raise Problem(f"roles, '{name}': {type_of(value)}, not a string")
     try:
         event = msgspec.convert(record, Event)
     except msgspec.ValidationError as error:
