@@ -103,8 +103,8 @@ def _example(clip_ids: set[str]) -> str:
 def check_event_times(frames: FramesReader, events: Sequence[PromptEvent], clip_ids: Sequence[str]) -> None:
     """Refuse prompts of times at which their frames were not taken.
 
-    Event e of a clip is trained on the frames of its part e. Annotation that names times (VidSitu's does not need to: its
-    events are the five parts) must name those of the part.
+    Event e of a clip is trained on the frames of its part e, as in VidSitu, whose events are the five parts of a clip.
+    Annotation that names other times would be trained on other frames than it speaks of.
 
     Raises:
         InputError: A frame lies outside its event's times by more than half a second.

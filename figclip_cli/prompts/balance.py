@@ -10,52 +10,38 @@ from __future__ import annotations
 import hashlib
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
-from functools import cached_property
+from itertools import groupby
 from random import Random
 from typing import TypeVar
+
+import msgspec
 
 from figclip_cli.prompts import kinds
 from figclip_cli.prompts.candidates import Facts, Sense, SenseCatalogue, facts_of
 from figclip_cli.prompts.events import AnnotatedEvent, Annotation
 from figclip_cli.prompts.kinds import Candidate, Positive
-from figclip_cli.prompts.roles import GENERIC_NAMES, Role, role_name
+from figclip_cli.prompts.overflow import Place
+from figclip_cli.prompts.roles import GENERIC_NAMES, Role, labels_of, role_name
 from figclip_cli.prompts.templates import normalised
 
 T = TypeVar("T")
-Place = tuple[str, int, int]
 _MENDING_TRIES = 300
 
 
-@dataclass(frozen=True)
-class _Event:
-    """An event as the exchange sees it."""
+class _Event(msgspec.Struct, frozen=True, gc=False):
+    """An event as the exchange sees it.
+
+    Attributes:
+        signature: The numbered roles it fills: events of one signature have verbs that suit each other's roles.
+        filled: Label and value of each filled role, as a ``change`` labels them.
+    """
 
     place: Place
-    event: AnnotatedEvent
+    sense: str
     facts: Facts
-
-    @cached_property
-    def signature(self) -> frozenset[str]:
-        """The numbered roles it fills: events of one signature have verbs that suit each other's roles."""
-        return frozenset(a.arg for a in self.event.arguments if a.value and a.arg in GENERIC_NAMES)
-
-    @cached_property
-    def filled(self) -> tuple[tuple[str, str], ...]:
-        """Label and value of each filled role, as a ``change`` labels them."""
-        seen: dict[str, int] = defaultdict(int)
-        found = []
-        for argument in self.event.arguments:
-            if argument.value:
-                seen[argument.arg] += 1
-                number = seen[argument.arg]
-                found.append((argument.arg if number == 1 else f"{argument.arg}#{number}", argument.value))
-        return tuple(found)
-
-    def swaps(self) -> int:
-        """Return how many pairs of its nouns can be exchanged."""
-        named = ((a, role_name(self.event.sense, a.arg, a.description)[0]) for a in self.event.arguments if a.value)
-        return sum(1 for _ in kinds.swapped_places(tuple(Role(a.arg, name, a.value) for a, name in named)))
+    signature: frozenset[str]
+    filled: tuple[tuple[str, str], ...]
+    swaps: int
 
 
 class Exchange:
@@ -111,7 +97,7 @@ class Exchange:
         rest: list[_Event] = []
         spare: list[Sense] = []
         for signature in sorted(groups, key=sorted):
-            offered = [senses.of[event.event.sense] for event in groups[signature]]
+            offered = [senses.of[event.sense] for event in groups[signature]]
             lacking, left = self._give_verbs(groups[signature], offered, f"{name}/{' '.join(sorted(signature))}")
             rest += lacking
             spare += left
@@ -137,7 +123,7 @@ class Exchange:
     def _noun_rounds(self, events: Sequence[_Event]) -> None:
         """Plan as many replaced nouns per event as its swaps leave to be made."""
         both, alone = self._requests.get(kinds.ROLE_NOUN, 0), self._requests.get(kinds.ROLE_NOUN_REPLACE, 0)
-        wanted = {event.place: alone + (max(0, both - event.swaps()) if both else 0) for event in events}
+        wanted = {event.place: alone + (max(0, both - event.swaps) if both else 0) for event in events}
         for number in range(max(wanted.values(), default=0)):
             filled = []
             for event in events:
@@ -175,10 +161,9 @@ class Exchange:
 
 
 def _events(annotations: Sequence[Annotation], verbs: Mapping[tuple[str, int], frozenset[str]]) -> Iterator[_Event]:
-    by_clip: dict[str, list[Annotation]] = defaultdict(list)
-    for annotation in annotations:
-        by_clip[annotation.clip_id].append(annotation)
-    for clip_id, clip in by_clip.items():
+    signatures: dict[frozenset[str], frozenset[str]] = {}
+    for clip_id, group in groupby(annotations, key=lambda annotation: annotation.clip_id):
+        clip = list(group)
         twins: dict[int, list[AnnotatedEvent]] = defaultdict(list)
         for annotation in clip:
             for event in annotation.events:
@@ -186,7 +171,17 @@ def _events(annotations: Sequence[Annotation], verbs: Mapping[tuple[str, int], f
         facts = {index: facts_of(found, verbs.get((clip_id, index), ())) for index, found in twins.items()}
         for annotation in clip:
             for event in annotation.events:
-                yield _Event((clip_id, annotation.annotation_index, event.index), event, facts[event.index])
+                place = clip_id, annotation.annotation_index, event.index
+                roles = tuple(
+                    Role(a.arg, role_name(event.sense, a.arg, a.description)[0], a.value)
+                    for a in event.arguments
+                    if a.value
+                )
+                numbered = frozenset(role.arg for role in roles if role.arg in GENERIC_NAMES)
+                signature = signatures.setdefault(numbered, numbered)
+                filled = tuple(zip(labels_of(roles), (role.value for role in roles), strict=True))
+                swaps = sum(1 for _ in kinds.swapped_places(roles))
+                yield _Event(place, event.sense, facts[event.index], signature, filled, swaps)
 
 
 def exchanged(items: Sequence[T], suits: Callable[[int, T], bool], random: Random) -> tuple[list[T | None], list[T]]:

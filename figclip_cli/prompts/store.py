@@ -20,6 +20,7 @@ from figclip_cli.prompts.roles import Role
 
 FORMAT = "figclip-prompts"
 FORMAT_VERSION = 2
+_BUFFER_BYTES = 1 << 20
 _REBUILD = "build it again with `figclip build-prompts`"
 
 
@@ -100,13 +101,13 @@ def write_prompts(path: Path, events: Iterable[PromptEvent], header: Callable[[]
 def write_lines(path: Path, lines: Iterable[msgspec.Struct], header: Callable[[], dict[str, Any]]) -> None:
     """Write a header and a line of JSON for each struct, keys sorted, whole or not at all."""
     encode = msgspec.json.Encoder(order="deterministic").encode
-    with replacing(path) as temporary, tempfile.TemporaryFile(dir=path.parent) as body:
+    with replacing(path) as temporary, tempfile.TemporaryFile(dir=path.parent, buffering=_BUFFER_BYTES) as body:
         for line in lines:
             body.write(encode(line) + b"\n")
         body.seek(0)
         with temporary.open("wb") as file:
             file.write(f"{canonical_json(header())}\n".encode())
-            shutil.copyfileobj(cast(BinaryIO, body), file)
+            shutil.copyfileobj(cast(BinaryIO, body), file, _BUFFER_BYTES)
 
 
 def read_prompts(path: Path) -> PromptsFile:

@@ -17,7 +17,7 @@ from safetensors.torch import load_file
 from figclip_cli.adapt import AdaptOptions, adapt
 from figclip_cli.adapt import trainer as trainer_module
 from figclip_cli.errors import InputError, MachineError, UsageError, VerificationError
-from figclip_cli.frames import SamplingRecipe, extract
+from figclip_cli.frames import FramesReader, SamplingRecipe, extract
 from figclip_cli.models.adapted import attach_run, load_base, load_contextualizer
 from figclip_cli.models.source import ModelSource
 from figclip_cli.prompts import PromptOptions, build
