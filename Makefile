@@ -27,6 +27,7 @@ check: $(VENV)/.installed
 bench: $(VENV)/.installed
 	$(BIN)/python examples/bench_adapt.py
 	$(BIN)/python examples/bench_extract.py
+	$(BIN)/python examples/bench_prompts.py
 
 coverage: $(VENV)/.installed
 	$(BIN)/coverage run -m pytest
