@@ -22,6 +22,7 @@ from figclip_cli.prompts.formats.simple import plain_rows
 from figclip_cli.reporting import SILENT, Reporter
 
 AUTO = "auto"
+_LOOKED_AT = 100
 _HINT = "records are counted from 0; correct the annotation file, or leave out --strict to skip such records"
 _WHOLE_HINT = "--format says which it is, if it should be one"
 
@@ -71,7 +72,7 @@ def read_annotations(
     """Read annotation files, in sorted order.
 
     Args:
-        format_name: ``vidsitu``, ``imsitu``, ``srl``, ``simple``, or ``auto``: each file's first record tells.
+        format_name: ``vidsitu``, ``imsitu``, ``srl``, ``simple``, or ``auto``: each file's records tell.
         nouns: ``imsitu_space.json``, for imSitu files whose nouns are WordNet ids.
         strict: Make the first record that breaks its format an error.
 
@@ -88,7 +89,7 @@ def read_annotations(
     total = unlabelled = 0
     for path in sorted(paths, key=lambda path: (path.name, str(path))):
         records = _records(path)
-        form = chosen or _recognised(path, records[0])
+        form = chosen or _recognised(path, records)
         reporter.info(f"annotations: {path} is {form.title} ({form.name})")
         sources.append(_source(path, form, sources))
         total += len(records)
@@ -169,16 +170,19 @@ def _format_named(name: str) -> Format | None:
     raise UsageError(f"no annotation format '{name}'", nearest(name, [AUTO, *(form.name for form in FORMATS)]))
 
 
-def _recognised(path: Path, first: _Record) -> Format:
-    value = _decoded(first.value)
-    if isinstance(value, Problem):
-        return next(form for form in FORMATS if form.name == "simple")  # only CSV rows are problems already
-    for form in FORMATS:
-        if form.recognises(value, first.key):
-            return form
-    if isinstance(value, dict) and "vb_lst" in value:
+def _recognised(path: Path, records: Sequence[_Record]) -> Format:
+    """Return the format of the first record that is of any: a malformed one must not hide what the others are."""
+    for record in records[:_LOOKED_AT]:
+        value = _decoded(record.value)
+        for form in FORMATS:
+            if form.recognises(value, record.key):
+                return form
+    if path.suffix.lower() == ".csv":
+        return next(form for form in FORMATS if form.name == "simple")
+    first = _decoded(records[0].value)
+    if isinstance(first, dict) and "vb_lst" in first:
         raise InputError(f"annotation file {path} is a vinfo file, which has no roles", "pass it with --vinfo")
-    if isinstance(value, str):
+    if isinstance(first, str):
         raise InputError(f"annotation file {path} is a list of texts", "a vseg_split_*_lb.json goes with --split")
     titles = ", ".join(form.title for form in FORMATS)
     raise InputError(f"annotation file {path} is of no format that figclip knows ({titles})", _WHOLE_HINT)

@@ -98,6 +98,13 @@ def test_each_format_is_recognised_by_its_content_and_said(tmp_path):
     assert {a.clip_id for a in files.annotations} == {"v_x", "v5", "clinging_250", "v1", "v9", "v8", "v7", "v6"}
 
 
+def test_a_malformed_first_record_does_not_hide_the_format(tmp_path):
+    path = put(tmp_path / "a.json", [3, {"verb": "walk"}, *SIMPLE])
+    files = read_annotations([path])
+    assert files.sources[0]["format"] == "simple"
+    assert len(files.problems) == 2
+
+
 def test_a_named_format_is_not_second_guessed(tmp_path):
     path = put(tmp_path / "d.json", SIMPLE)
     with pytest.raises(InputError, match="clip is missing|not a sentence|words is missing"):
