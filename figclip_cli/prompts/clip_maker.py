@@ -5,7 +5,6 @@ from __future__ import annotations
 import multiprocessing
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass, field
 
 from figclip_cli.errors import InputError
@@ -130,8 +129,10 @@ class ClipMaker:
         """Return the prompt of each event; one that no rule can shorten is left out and reported."""
         row = {}
         for event in annotation.events:
-            with self._reporting():
+            try:
                 row[_place(annotation, event)] = self._fit(annotation, event)
+            except Problem as problem:
+                self._leave_out(problem)
         return row
 
     def _fit(self, annotation: Annotation, event: AnnotatedEvent) -> Fitted:
@@ -174,7 +175,7 @@ class ClipMaker:
             for event in annotation.events
             if _place(annotation, event) in row
         ]
-        with self._reporting():
+        try:
             text = join(
                 annotation.clip_id,
                 annotation.annotation_index,
@@ -184,17 +185,16 @@ class ClipMaker:
                 temporal=self._options.temporal,
                 seed=self._options.seed,
             )
+        except Problem as problem:
+            self._leave_out(problem)
+        else:
             self._made.joined.append(text)
 
-    @contextmanager
-    def _reporting(self) -> Iterator[None]:
-        """Leave out what cannot be done, and report it; under ``strict``, stop."""
-        try:
-            yield
-        except Problem as problem:
-            if self._strict:
-                raise InputError(str(problem), problem.hint) from problem
-            self._made.problems.append(str(problem))
+    def _leave_out(self, problem: Problem) -> None:
+        """Report what cannot be done; under ``strict``, stop."""
+        if self._strict:
+            raise InputError(str(problem), problem.hint) from problem
+        self._made.problems.append(str(problem))
 
     def _fits(self, pieces: Pieces) -> bool:
         return self.counter.count_pieces(pieces) <= self.counter.context_length
@@ -207,7 +207,7 @@ class ClipMaker:
 
     def _meaning_of_negative(self, pieces: Pieces) -> str | None:
         """Return the same, or None for a text over the context unless texts are to be truncated."""
-        if self._fits(pieces):
+        if self.counter.count_pieces(pieces) <= self.counter.context_length:
             return self._template.meaning(pieces)
         overflow = self._made.tally.overflow
         if self._options.on_overflow != "truncate":

@@ -130,8 +130,11 @@ def labels_of(roles: Sequence[Role]) -> list[str]:
 
     The label is the role's ``arg``; a second role with the same ``arg`` is labelled ``Arg1#2``, and so on.
     """
+    labels = [role.arg for role in roles]
+    if len(set(labels)) == len(labels):
+        return labels
     seen: dict[str, int] = {}
-    labels = []
+    labels.clear()
     for role in roles:
         seen[role.arg] = seen.get(role.arg, 0) + 1
         labels.append(role.arg if seen[role.arg] == 1 else f"{role.arg}#{seen[role.arg]}")

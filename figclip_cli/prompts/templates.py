@@ -101,7 +101,8 @@ def _paper_edit(pieces: Pieces, verb: str, edits: Mapping[int, Role]) -> Pieces:
     edited[2] = verb + pieces[2][-1]
     for place, role in edits.items():
         at = 3 + 2 * place
-        edited[at : at + 2] = _named(role.arg, role.name), role.value + pieces[at + 1][-1]
+        edited[at] = _named(role.arg, role.name)
+        edited[at + 1] = role.value + pieces[at + 1][-1]
     return edited
 
 
