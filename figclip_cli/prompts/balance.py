@@ -180,7 +180,7 @@ def _events(annotations: Sequence[Annotation], verbs: Mapping[tuple[str, int], f
                 numbered = frozenset(role.arg for role in roles if role.arg in GENERIC_NAMES)
                 signature = signatures.setdefault(numbered, numbered)
                 filled = tuple(zip(labels_of(roles), (role.value for role in roles), strict=True))
-                swaps = sum(1 for _ in kinds.swapped_places(roles))
+                swaps = sum(1 for _ in kinds.swapped_places(event.verb, roles))
                 yield _Event(place, event.sense, facts[event.index], signature, filled, swaps)
 
 

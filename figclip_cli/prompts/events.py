@@ -2,13 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass, field
-from types import MappingProxyType
 
 import msgspec
-
-NO_VERBS: Mapping[tuple[str, int], frozenset[str]] = MappingProxyType({})
 
 
 class Argument(msgspec.Struct, frozen=True, gc=False):

@@ -13,7 +13,7 @@ import msgspec
 
 from figclip_cli.prompts.candidates import Draws, Facts, Sense, SenseCatalogue, ValuePool, drawn
 from figclip_cli.prompts.english import PREPOSITIONS, head_lemma, with_right_articles
-from figclip_cli.prompts.lexicon import adjective_kinds, nouns_like, opposite_of
+from figclip_cli.prompts.lexicon import adjective_kinds, mutual_verbs, nouns_like, opposite_of
 from figclip_cli.prompts.overflow import Fitted, Place
 from figclip_cli.prompts.roles import GENERIC_NAMES, NOUN_ROLES, SCENE, Role
 from figclip_cli.prompts.templates import Pieces, normalised
@@ -120,12 +120,14 @@ def with_verb(positive: Positive, sense: Sense) -> Candidate:
     return Candidate(VERB_ROLE, sense.verb, edits, change)
 
 
-def swapped_places(roles: tuple[Role, ...]) -> Iterator[tuple[int, int]]:
+def swapped_places(verb: str, roles: tuple[Role, ...]) -> Iterator[tuple[int, int]]:
     """Yield the pairs of numbered roles whose nouns can be exchanged, agent and patient first.
 
     Roles that read the same are no pair: exchanging their nouns only changes the order of words. Neither are nouns that
-    may be said of the same thing.
+    may be said of the same thing, nor those who do something to each other: who hugs whom is all the same.
     """
+    if verb.lower() in mutual_verbs():
+        return
     places = [place for place, role in enumerate(roles) if role.arg in GENERIC_NAMES]
     for one, other in combinations(sorted(places, key=lambda place: roles[place].arg), 2):
         same_role = normalised(roles[one].name) == normalised(roles[other].name)
@@ -143,7 +145,7 @@ def _interchangeable(one: str, other: str) -> bool:
 
 def swaps(positive: Positive) -> Iterator[Candidate]:
     """Yield the prompt with the nouns of two numbered roles exchanged."""
-    for one, other in swapped_places(positive.roles):
+    for one, other in swapped_places(positive.verb, positive.roles):
         values = {one: positive.roles[other].value, other: positive.roles[one].value}
         yield with_values(positive, values, ROLE_NOUN_SWAP)
 

@@ -66,6 +66,12 @@ def verbs_like(verb: str) -> frozenset[str]:
 
 
 @cache
+def mutual_verbs() -> frozenset[str]:
+    """Return the verbs whose agent and patient do the same to each other: exchanging them says nothing false."""
+    return frozenset(word.replace("_", " ") for word in _lexicon()["mutual_verbs"].split())
+
+
+@cache
 def _noun_relations() -> Mapping[str, frozenset[str]]:
     relations: dict[str, set[str]] = defaultdict(set)
     for group in _lexicon()["noun_groups"]:

@@ -198,6 +198,12 @@ def test_nouns_that_are_the_same_but_for_case_and_articles_are_not_exchanged(tmp
     assert not [n for n in line["negatives"] if n["kind"] == "role-noun-swap"]
 
 
+def test_nouns_of_those_who_do_the_same_to_each_other_are_not_exchanged(tmp_path):
+    hug = event({"Arg0 (hugger)": "man", "Arg1 (thing hugged)": "dog"}, verb="hug", sense="hug.01")
+    line = events_of(tmp_path, record("v_a", hug))[0]
+    assert not [n for n in line["negatives"] if n["kind"] == "role-noun-swap"]
+
+
 def test_nouns_of_two_roles_that_read_the_same_are_not_exchanged(tmp_path):
     both = event({"Arg0 (thing)": "man", "Arg1 (thing)": "dog"})
     line = events_of(tmp_path, record("v_a", both))[0]

@@ -37,4 +37,3 @@ FORMATS = (
     Format("srl", "AllenNLP SRL", srl.recognises, srl.parse),
     Format("simple", "figclip's simple form", simple.recognises, simple.parse),
 )
-FORMAT_NAMES = tuple(each.name for each in FORMATS)
