@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import heapq
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -102,7 +101,9 @@ def build(
     if missing:
         reporter.warn(f"{len(missing)} clips of {inputs.split} are not annotated, the first is {missing[0]}")
     verbs = read_verbs(inputs.vinfo) if inputs.vinfo else {}
-    maker = ClipMaker(annotations, verbs, template, options, strict=inputs.strict, joining=joined is not None)
+    maker = ClipMaker(
+        annotations, verbs, template, options, strict=inputs.strict, joining=joined is not None, samples=samples
+    )
     run = _Run(maker, annotations, options, samples)
     counts: dict[str, Any] = {}
 
@@ -118,7 +119,7 @@ def build(
         }
 
     with collector_paused(), reporter.track("build prompts", len(annotations), "annotations") as progress:
-        write_prompts(output, run.events(workers, progress), header)
+        write_prompts(output, run.blocks(workers, progress), header)
     if joined:
         header_of_joined = {"seed": options.seed, "sources": list(files.sources), "template": template.name}
         write_joined(joined, run.joined, header_of_joined, temporal=options.temporal)
@@ -158,7 +159,6 @@ class _Run:
         self.joined: list[JoinedText] = []
         self._maker = maker
         self._annotations = annotations
-        self._seed = options.seed
         self._sampled: list[tuple[bytes, PromptEvent]] = []
         self._samples = samples
 
@@ -166,22 +166,16 @@ class _Run:
         """Return the sampled events, in the order of the file."""
         return tuple(event for _, event in sorted(self._sampled, key=lambda item: item[1].key))
 
-    def events(self, workers: int, progress: Progress) -> Iterator[PromptEvent]:
-        """Yield events sorted by clip, annotation and event."""
+    def blocks(self, workers: int, progress: Progress) -> Iterator[bytes]:
+        """Yield lines of the file, sorted by clip, annotation and event."""
         clips = [list(group) for _, group in groupby(self._annotations, key=lambda annotation: annotation.clip_id)]
         for made in made_in_order(self._maker, clips, workers=workers):
             self.tally.merge(made.tally)
             self.problems += made.problems
             self.joined += made.joined
-            if self._samples:
-                self._sample(made.events)
-            yield from made.events
+            self._sampled = heapq.nsmallest(self._samples, self._sampled + made.samples, key=lambda item: item[0])
+            yield made.lines
             progress.advance(made.annotations)
-
-    def _sample(self, events: Sequence[PromptEvent]) -> None:
-        """Keep the events whose hashes are the smallest: the same ones in whatever order they come."""
-        hashed = [(hashlib.sha256(f"{self._seed}/sample/{event.key}".encode()).digest(), event) for event in events]
-        self._sampled = heapq.nsmallest(self._samples, self._sampled + hashed, key=lambda item: item[0])
 
 
 def _options(options: PromptOptions, template: Template, counter: TokenCounter, inputs: Inputs) -> dict[str, Any]:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import heapq
 import multiprocessing
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
@@ -18,7 +20,7 @@ from figclip_cli.prompts.negatives import NegativeMaker
 from figclip_cli.prompts.options import PromptOptions
 from figclip_cli.prompts.overflow import Fitted, Place, fit
 from figclip_cli.prompts.roles import GENERIC_NAMES, Role, labels_of, role_name
-from figclip_cli.prompts.store import PromptEvent
+from figclip_cli.prompts.store import PromptEvent, encoded
 from figclip_cli.prompts.tally import Tally
 from figclip_cli.prompts.templates import Pieces, Template
 
@@ -27,11 +29,18 @@ _CLIPS_PER_TASK = 20  # few enough that what is made of them stays in the proces
 
 @dataclass
 class Made:
-    """What came of some clips, in order."""
+    """What came of some clips, in order; small, because it may come from another process.
+
+    Attributes:
+        annotations: How many were made.
+        lines: Their events as lines of prompts.jsonl.
+        samples: The events with the smallest hashes, which are the same in whatever order clips are made.
+    """
 
     tally: Tally
     annotations: int = 0
-    events: list[PromptEvent] = field(default_factory=list)
+    lines: bytes = b""
+    samples: list[tuple[bytes, PromptEvent]] = field(default_factory=list)
     joined: list[JoinedText] = field(default_factory=list)
     problems: list[str] = field(default_factory=list)
 
@@ -45,6 +54,7 @@ class ClipMaker:
         template: Makes the texts.
         strict: Make an event whose prompt cannot be shortened an error, instead of leaving it out.
         joining: Also make the joined texts.
+        samples: Events to keep for a person to look at.
     """
 
     def __init__(
@@ -56,6 +66,7 @@ class ClipMaker:
         *,
         strict: bool,
         joining: bool,
+        samples: int = 0,
     ) -> None:
         self.counter = TokenCounter()
         self._verbs = verbs
@@ -63,6 +74,8 @@ class ClipMaker:
         self._options = options
         self._strict = strict
         self._joining = joining
+        self._samples = samples
+        self._events: list[PromptEvent] = []
         self._made = self._nothing()
         senses = SenseCatalogue(annotations)
         balanced = Exchange(annotations, verbs, senses, options.per_event, options.seed) if options.balance else None
@@ -83,10 +96,15 @@ class ClipMaker:
                 is strict.
         """
         made = self._made = self._nothing()
+        self._events = []
         for clip in clips:
             made.annotations += len(clip)
             self._clip(clip)
-        made.tally.add(made.events)
+        made.tally.add(self._events)
+        made.lines = encoded(self._events)
+        if self._samples:
+            hashed = [(_hash(self._options.seed, event), event) for event in self._events]
+            made.samples = heapq.nsmallest(self._samples, hashed, key=lambda item: item[0])
         return made
 
     def _nothing(self) -> Made:
@@ -167,7 +185,7 @@ class ClipMaker:
             verb_sense=event.sense,
         )
         self._made.tally.add_prompt(prompt)
-        self._made.events.append(made)
+        self._events.append(made)
 
     def _join(self, annotation: Annotation, row: Mapping[Place, Fitted]) -> None:
         events = [
@@ -215,6 +233,10 @@ class ClipMaker:
             return None
         overflow["negatives_truncated"] += 1
         return self._meaning(pieces)
+
+
+def _hash(seed: int, event: PromptEvent) -> bytes:
+    return hashlib.sha256(f"{seed}/sample/{event.key}".encode()).digest()
 
 
 def _place(annotation: Annotation, event: AnnotatedEvent) -> Place:

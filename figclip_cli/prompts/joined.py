@@ -21,7 +21,7 @@ from figclip_cli.prompts.events import Problem
 from figclip_cli.prompts.kinds import TEMPORAL
 from figclip_cli.prompts.overflow import DROP_ORDER
 from figclip_cli.prompts.roles import Role
-from figclip_cli.prompts.store import Negative, write_lines
+from figclip_cli.prompts.store import Negative, encoded, write_lines
 from figclip_cli.prompts.templates import Pieces, Template, clean_value
 
 FORMAT = "figclip-joined-texts"
@@ -95,7 +95,7 @@ def write_joined(path: Path, texts: Sequence[JoinedText], header: dict[str, Any]
         "roles_lost": dict(lost),
     }
     first = {"format": FORMAT, "format_version": FORMAT_VERSION, "tool_version": __version__, "counts": counts}
-    write_lines(path, texts, lambda: {**header, **first})
+    write_lines(path, [encoded(texts)], lambda: {**header, **first})
 
 
 class _Shortener:

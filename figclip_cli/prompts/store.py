@@ -21,6 +21,7 @@ from figclip_cli.prompts.roles import Role
 FORMAT = "figclip-prompts"
 FORMAT_VERSION = 2
 _BUFFER_BYTES = 1 << 20
+_ENCODER = msgspec.json.Encoder(order="deterministic")
 _REBUILD = "build it again with `figclip build-prompts`"
 
 
@@ -89,21 +90,25 @@ class PromptsFile:
     sha256: str
 
 
-def write_prompts(path: Path, events: Iterable[PromptEvent], header: Callable[[], dict[str, Any]]) -> None:
+def encoded(lines: Iterable[msgspec.Struct]) -> bytes:
+    """Return a line of JSON for each struct, keys sorted."""
+    return b"".join([_ENCODER.encode(line) + b"\n" for line in lines])
+
+
+def write_prompts(path: Path, blocks: Iterable[bytes], header: Callable[[], dict[str, Any]]) -> None:
     """Write a prompts file, whole or not at all.
 
     Args:
+        blocks: Events as :func:`encoded` makes them, in the order of the file.
         header: Called after the last event, because the counts are only known then.
     """
-    write_lines(path, events, lambda: {**header(), "format": FORMAT, "format_version": FORMAT_VERSION})
+    write_lines(path, blocks, lambda: {**header(), "format": FORMAT, "format_version": FORMAT_VERSION})
 
 
-def write_lines(path: Path, lines: Iterable[msgspec.Struct], header: Callable[[], dict[str, Any]]) -> None:
-    """Write a header and a line of JSON for each struct, keys sorted, whole or not at all."""
-    encode = msgspec.json.Encoder(order="deterministic").encode
+def write_lines(path: Path, blocks: Iterable[bytes], header: Callable[[], dict[str, Any]]) -> None:
+    """Write a header and encoded lines, whole or not at all."""
     with replacing(path) as temporary, tempfile.TemporaryFile(dir=path.parent, buffering=_BUFFER_BYTES) as body:
-        for line in lines:
-            body.write(encode(line) + b"\n")
+        body.writelines(blocks)
         body.seek(0)
         with temporary.open("wb") as file:
             file.write(f"{canonical_json(header())}\n".encode())

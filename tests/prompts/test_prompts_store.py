@@ -9,7 +9,7 @@ import pytest
 
 from figclip_cli.errors import InputError
 from figclip_cli.prompts.roles import Role
-from figclip_cli.prompts.store import Negative, PromptEvent, read_prompts, write_prompts
+from figclip_cli.prompts.store import Negative, PromptEvent, encoded, read_prompts, write_prompts
 
 
 def prompt(clip_id: str, index: int = 0) -> PromptEvent:
@@ -34,7 +34,7 @@ EVENTS = (prompt("v_a"), prompt("v_a", 1), prompt("v_b"))
 
 
 def written(path, events=EVENTS, **header):
-    write_prompts(path, iter(events), lambda: {"counts": {"events": len(events)}, "options": {}, **header})
+    write_prompts(path, iter([encoded(events)]), lambda: {"counts": {"events": len(events)}, "options": {}, **header})
     return path
 
 
@@ -70,7 +70,7 @@ def test_every_line_is_json_with_sorted_keys_in_utf8(tmp_path):
 
 def test_nothing_is_left_when_an_event_cannot_be_made(tmp_path):
     def failing():
-        yield EVENTS[0]
+        yield encoded(EVENTS)
         raise InputError("too long")
 
     with pytest.raises(InputError):
