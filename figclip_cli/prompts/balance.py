@@ -17,8 +17,8 @@ from typing import TypeVar
 import msgspec
 
 from figclip_cli.prompts import kinds
-from figclip_cli.prompts.candidates import Facts, Sense, SenseCatalogue, facts_of
-from figclip_cli.prompts.events import AnnotatedEvent, Annotation
+from figclip_cli.prompts.candidates import Facts, Sense, SenseCatalogue, facts_of_clip
+from figclip_cli.prompts.events import Annotation
 from figclip_cli.prompts.kinds import Candidate, Positive
 from figclip_cli.prompts.overflow import Place
 from figclip_cli.prompts.roles import GENERIC_NAMES, Role, labels_of, role_name
@@ -127,7 +127,7 @@ class Exchange:
         for number in range(max(wanted.values(), default=0)):
             filled = []
             for event in events:
-                nouns = [pair for pair in event.filled if pair[0].partition("#")[0] in GENERIC_NAMES]
+                nouns = [pair for pair in event.filled if _arg_of(pair[0]) in GENERIC_NAMES]
                 if nouns and wanted[event.place] > number:
                     first = self._random("/".join(map(str, event.place))).randrange(len(nouns))
                     filled.append((event, *nouns[(first + number) % len(nouns)]))
@@ -137,7 +137,7 @@ class Exchange:
         """Give each of the roles the value of the same role in another event."""
         groups: dict[str, list[tuple[_Event, str, str]]] = defaultdict(list)
         for item in filled:
-            groups[item[1].partition("#")[0]].append(item)
+            groups[_arg_of(item[1])].append(item)
         for arg in sorted(groups):
             self._give_values(kind, arg, groups[arg], f"{kind}/{number}/{arg}")
 
@@ -160,15 +160,16 @@ class Exchange:
         return Random(int.from_bytes(digest[:16], "big"))
 
 
+def _arg_of(label: str) -> str:
+    """Return the role that a label is of: ``Arg1`` of ``Arg1#2``."""
+    return label.partition("#")[0]
+
+
 def _events(annotations: Sequence[Annotation], verbs: Mapping[tuple[str, int], frozenset[str]]) -> Iterator[_Event]:
     signatures: dict[frozenset[str], frozenset[str]] = {}
     for clip_id, group in groupby(annotations, key=lambda annotation: annotation.clip_id):
         clip = list(group)
-        twins: dict[int, list[AnnotatedEvent]] = defaultdict(list)
-        for annotation in clip:
-            for event in annotation.events:
-                twins[event.index].append(event)
-        facts = {index: facts_of(found, verbs.get((clip_id, index), ())) for index, found in twins.items()}
+        facts = facts_of_clip(clip, verbs)
         for annotation in clip:
             for event in annotation.events:
                 place = clip_id, annotation.annotation_index, event.index

@@ -102,6 +102,19 @@ class Draws:
         return self._left.pop() * bound >> 32
 
 
+def facts_of_clip(clip: Sequence[Annotation], verbs: Mapping[tuple[str, int], frozenset[str]]) -> dict[int, Facts]:
+    """Return the facts of each event of a clip by its index, given all annotations of the clip.
+
+    Args:
+        verbs: Verbs that annotators gave an event elsewhere, by clip id and event index.
+    """
+    twins: dict[int, list[AnnotatedEvent]] = defaultdict(list)
+    for annotation in clip:
+        for event in annotation.events:
+            twins[event.index].append(event)
+    return {index: facts_of(events, verbs.get((clip[0].clip_id, index), ())) for index, events in twins.items()}
+
+
 def drawn(items: Sequence[T], random: Draws) -> Iterator[T]:
     """Yield the items in random order; the first few cost no more than a few draws (sparse Fisher-Yates)."""
     moved: dict[int, int] = {}

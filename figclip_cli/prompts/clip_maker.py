@@ -5,14 +5,13 @@ from __future__ import annotations
 import hashlib
 import heapq
 import multiprocessing
-from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from figclip_cli.errors import InputError
 from figclip_cli.models.tokens import TokenCounter
 from figclip_cli.prompts.balance import Exchange
-from figclip_cli.prompts.candidates import Facts, SenseCatalogue, ValuePool, facts_of
+from figclip_cli.prompts.candidates import SenseCatalogue, ValuePool, facts_of_clip
 from figclip_cli.prompts.events import AnnotatedEvent, Annotation, Problem
 from figclip_cli.prompts.joined import JoinedText, join
 from figclip_cli.prompts.kinds import Positive
@@ -72,13 +71,14 @@ class ClipMaker:
         self._verbs = verbs
         self._template = template
         self._options = options
+        self._requests = options.per_event
         self._strict = strict
         self._joining = joining
         self._samples = samples
         self._events: list[PromptEvent] = []
         self._made = self._nothing()
         senses = SenseCatalogue(annotations)
-        balanced = Exchange(annotations, verbs, senses, options.per_event, options.seed) if options.balance else None
+        balanced = Exchange(annotations, verbs, senses, self._requests, options.seed) if options.balance else None
         self._maker = NegativeMaker(
             senses,
             ValuePool(annotations),
@@ -108,12 +108,12 @@ class ClipMaker:
         return made
 
     def _nothing(self) -> Made:
-        return Made(Tally(self._options.on_overflow, self._options.per_event))
+        return Made(Tally(self._options.on_overflow, self._requests))
 
     def _clip(self, clip: Sequence[Annotation]) -> None:
         rows = [self._fit_all(annotation) for annotation in clip]
         said = {place: self._meaning(prompt.pieces) for row in rows for place, prompt in row.items()}
-        facts = self._facts(clip)
+        facts = facts_of_clip(clip, self._verbs)
         for annotation, row in zip(clip, rows, strict=True):
             for event in annotation.events:
                 place = _place(annotation, event)
@@ -133,15 +133,6 @@ class ClipMaker:
                     self._add(positive, row[place], event)
             if self._joining and row:
                 self._join(annotation, row)
-
-    def _facts(self, clip: Sequence[Annotation]) -> dict[int, Facts]:
-        twins: dict[int, list[AnnotatedEvent]] = defaultdict(list)
-        for annotation in clip:
-            for event in annotation.events:
-                twins[event.index].append(event)
-        return {
-            index: facts_of(events, self._verbs.get((clip[0].clip_id, index), ())) for index, events in twins.items()
-        }
 
     def _fit_all(self, annotation: Annotation) -> dict[Place, Fitted]:
         """Return the prompt of each event; one that no rule can shorten is left out and reported."""
@@ -177,7 +168,7 @@ class ClipMaker:
             end_seconds=event.end_seconds,
             event_index=event.index,
             lost_roles=prompt.lost,
-            negatives=self._maker.make(positive, self._options.per_event),
+            negatives=self._maker.make(positive, self._requests),
             roles=prompt.roles,
             start_seconds=event.start_seconds,
             text=" ".join(prompt.pieces),
@@ -225,7 +216,7 @@ class ClipMaker:
 
     def _meaning_of_negative(self, pieces: Pieces) -> str | None:
         """Return the same, or None for a text over the context unless texts are to be truncated."""
-        if self.counter.count_pieces(pieces) <= self.counter.context_length:
+        if self._fits(pieces):
             return self._template.meaning(pieces)
         overflow = self._made.tally.overflow
         if self._options.on_overflow != "truncate":

@@ -28,7 +28,7 @@ from figclip_cli.prompts.english import verb_lemma
 from figclip_cli.prompts.events import Problem
 from figclip_cli.prompts.formats import simple
 from figclip_cli.prompts.formats.checks import member, text
-from figclip_cli.prompts.roles import GENERIC_NAMES, lemma_of, parse_own_key, propbank
+from figclip_cli.prompts.roles import GENERIC_NAMES, TAGS, lemma_of, parse_own_key, propbank
 from figclip_cli.prompts.templates import clean_value, normalised
 
 DEFAULT_OUTPUT = Path("annotations.json")
@@ -36,13 +36,6 @@ _ACTION = re.compile(r"\b(?:the )?(?:action|verb) is (?P<verb>[^,]+?)(?=,|\.?\s*
 _BINDING = re.compile(r"(?:the )?(?P<name>[^,]+?) is (?P<value>.+)", re.IGNORECASE)
 _NEXT_BINDING = re.compile(r",\s+(?=[^,]+? is )")
 _TAG = re.compile(r"<(?:Q-)?(ARG(?:[0-5]|M-[A-Z]{3}))>", re.IGNORECASE)
-_TAGGED = {f"ARG{n}": f"Arg{n}" for n in range(6)} | {
-    "ARGM-DIR": "direction",
-    "ARGM-PRP": "purpose",
-    "ARGM-MNR": "manner",
-    "ARGM-LOC": "location",
-    "ARGM-GOL": "goal",
-}
 _VERB = "verb"
 _NAMED_QUESTION = re.compile(r"(?:who|what)(?: is|'s| are) the (?P<name>[^?]+?)\s*\?*\s*$", re.IGNORECASE)
 _OTHER_QUESTIONS = (
@@ -180,7 +173,7 @@ def _of_answers(
 def _asked_for(question: str) -> tuple[str, str]:
     """Return what a question asks for: ``("role", arg)``, ``("name", role name)``, the verb, or nothing known."""
     if tag := _TAG.search(question):
-        return "role", _TAGGED.get(tag[1].upper(), "")
+        return "role", TAGS.get(tag[1].upper(), "")
     stripped = question.strip()
     for pattern, role in _OTHER_QUESTIONS:
         if pattern.match(stripped):

@@ -22,6 +22,18 @@ SCENE = "scene"
 SCENE_KEY = "Scene of the Event"
 KNOWN_KEYS = "ArgN (name) with N from 0 to 5, ArgM (" + "|".join(MODIFIERS) + f"), {SCENE_KEY}"
 
+TAGS: Mapping[str, str] = MappingProxyType(
+    {
+        **{arg.upper(): arg for arg in NUMBERED},
+        "ARGM-DIR": "direction",
+        "ARGM-PRP": "purpose",
+        "ARGM-MNR": "manner",
+        "ARGM-LOC": "location",
+        "ARGM-GOL": "goal",
+    }
+)
+"""The roles by PropBank's tags, as parsers and tagged questions write them."""
+
 KNOWN_OWN_KEYS = f"ArgN or ArgN (name) with N from 0 to 5, {', '.join(MODIFIERS)}, {SCENE}"
 
 GENERIC_NAMES: Mapping[str, str] = MappingProxyType(

@@ -14,18 +14,11 @@ from typing import Any
 from figclip_cli.prompts.english import verb_lemma
 from figclip_cli.prompts.events import AnnotatedEvent, Argument, Found, Problem
 from figclip_cli.prompts.formats.checks import member, refuse_unusable, text, type_of
-from figclip_cli.prompts.roles import lemma_of
+from figclip_cli.prompts.roles import TAGS, lemma_of
 from figclip_cli.prompts.templates import clean_value
 
 _CLIP_KEYS = ("clip", "clip_id", "video_id", "id")
-_ARGS = {f"ARG{number}": f"Arg{number}" for number in range(6)} | {
-    "ARGM-DIR": "direction",
-    "ARGM-PRP": "purpose",
-    "ARGM-PNC": "purpose",
-    "ARGM-MNR": "manner",
-    "ARGM-LOC": "location",
-    "ARGM-GOL": "goal",
-}
+_ARGS = {**TAGS, "ARGM-PNC": "purpose"}  # the older tag of PRP
 _NEGATION = "ARGM-NEG"
 NEXT = -1
 """Index of an event that takes the next free one of its clip."""
