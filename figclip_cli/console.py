@@ -7,6 +7,7 @@ On a terminal progress is a live bar; elsewhere (a log, Slurm) it is one plain l
 from __future__ import annotations
 
 import json
+import os
 import sys
 import time
 from collections.abc import Iterator
@@ -39,6 +40,7 @@ class Terminal:
         quiet: Say nothing on stderr but errors.
         verbose: Say details too.
         debug: Show tracebacks.
+        is_first_process: Whether results are printed by this process.
     """
 
     def __init__(
@@ -48,6 +50,8 @@ class Terminal:
         self.quiet = quiet
         self.verbose = verbose
         self.debug = debug
+        # torchrun starts several processes of one run; the first one speaks for all, each tells its own errors.
+        self.is_first_process = os.environ.get("RANK", "0") == "0" or "WORLD_SIZE" not in os.environ
         # File names and annotation go through here: brackets and colons in them are text, not markup or emoji.
         plain: dict[str, Any] = {"highlight": False, "markup": False, "emoji": False, "soft_wrap": True}
         self._out = Console(file=sys.stdout, width=_width(sys.stdout), **plain)

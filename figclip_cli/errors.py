@@ -40,6 +40,14 @@ class MachineError(FigclipError):
     exit_code = EXIT_UNEXPECTED
 
 
+class EndedElsewhere(FigclipError):
+    """Another process of the same run failed and says why; this one ends with the same exit code, silently."""
+
+    def __init__(self, exit_code: int) -> None:
+        super().__init__("")
+        self.exit_code = exit_code
+
+
 class UsageError(FigclipError):
     """A flag, a configuration key or a combination of them that cannot be meant."""
 

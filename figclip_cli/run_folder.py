@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import platform
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Set
 from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
@@ -19,10 +19,8 @@ from figclip_cli.errors import InputError, UsageError
 from figclip_cli.files import clear, read_json, write_json
 
 RUN_FORMAT = "figclip-run"
-RUN_FORMAT_VERSION = 1
+RUN_FORMAT_VERSION = 2
 DEFAULT_RUNS = Path("runs")
-# More epochs continue a run exactly, since nothing in an epoch depends on how many there will be.
-_MAY_CHANGE_ON_RESUME = {"epochs"}
 _PACKAGES = ("torch", "open_clip_torch", "loralib", "av", "h5py", "numpy", "safetensors", "triton")
 
 
@@ -64,8 +62,18 @@ class RunFolder:
 
     @property
     def checkpoint_file(self) -> Path:
-        """State after the last finished epoch."""
+        """State to go on from."""
         return self.path / "checkpoints" / "last.safetensors"
+
+    @property
+    def best_file(self) -> Path:
+        """Trained weights with the best validation score so far."""
+        return self.path / "checkpoints" / "best.safetensors"
+
+    @property
+    def tokens_file(self) -> Path:
+        """The contextualizer's tokens of all clips, where they were asked for."""
+        return self.path / "tokens.h5"
 
     @property
     def card_file(self) -> Path:
@@ -82,8 +90,13 @@ class RunFolder:
         """Whether the run finished."""
         return self.done_file.is_file()
 
-    def prepare(self, config: Mapping[str, Any], *, resume: bool, overwrite: bool) -> bool:
+    def prepare(
+        self, config: Mapping[str, Any], *, may_change: Set[str], resume: bool, overwrite: bool
+    ) -> bool:
         """Make the folder, or take it up again; return whether an earlier run goes on.
+
+        Args:
+            may_change: Keys of the configuration that may differ from the run that is resumed.
 
         Raises:
             UsageError: The folder exists and neither flag allows touching it, or the run to resume was made
@@ -98,7 +111,7 @@ class RunFolder:
                     "pass --resume to go on with it, --overwrite to start anew, or --name for another folder",
                 )
             elif self.config_file.is_file():
-                self._refuse_other_config(config)
+                self._refuse_other_config(config, may_change)
                 self.done_file.unlink(missing_ok=True)
                 write_json(self.config_file, dict(config))
                 return True
@@ -106,9 +119,9 @@ class RunFolder:
         write_json(self.config_file, dict(config))
         return False
 
-    def _refuse_other_config(self, config: Mapping[str, Any]) -> None:
+    def _refuse_other_config(self, config: Mapping[str, Any], may_change: Set[str]) -> None:
         stored = read_json(self.config_file, "run configuration")
-        keys = {*stored, *config} - _MAY_CHANGE_ON_RESUME
+        keys = {*stored, *config} - may_change
         differing = sorted(key for key in keys if stored.get(key) != config.get(key))
         if differing:
             raise UsageError(

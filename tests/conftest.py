@@ -172,11 +172,12 @@ QUICK = {"rank": 2, "epochs": 2, "batch_clips": 3, "learning_rate": 1e-2, "conte
 @pytest.fixture(scope="session")
 def finished_run(prepared):
     """A finished quick run on the prepared folder."""
-    from figclip_cli.adapt import AdaptOptions, adapt
+    from figclip_cli.adapt import AdaptOptions, SourceFiles, adapt
     from figclip_cli.models.source import ModelSource
     from figclip_cli.run_folder import RunFolder
 
     run = RunFolder(prepared / "runs" / "quick")
     source = ModelSource(str(prepared / "base-model"))
-    adapt([prepared / "frames.h5"], prepared / "prompts.jsonl", run, source=source, options=AdaptOptions(**QUICK))
+    files = [SourceFiles((prepared / "frames.h5",), prepared / "prompts.jsonl")]
+    adapt(files, run, source=source, options=AdaptOptions(**QUICK))
     return run

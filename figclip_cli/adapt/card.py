@@ -17,11 +17,12 @@ tasks that read event tokens.
 | base weights (SHA-256) | `{base_sha256}` |
 | activation | {activation} |
 | input | {size} x {size} pixels |
-| clips used | {used} of {annotated} annotated ({share:.1f} %) |
+| clips used | {used} of {annotated} annotated ({share:.1f} %), {excluded} excluded, {validation} held out |
 | subset (SHA-256 of the clip ids) | `{subset}` |
-| LoRA | rank {rank}, alpha {alpha:g}, dropout {dropout:g}, on {targets} of {blocks} blocks |
+| {adapted} |
+| objective | {objective} |
 | contextualizer | {contextualizer} |
-| training | {epochs} epochs, {batch_clips} clips a step, AdamW, learning rate {learning_rate:g}, seed {seed} |
+| training | {epochs} epochs of {batch_clips} clips a step, AdamW, {schedule} rate {learning_rate:g}, seed {seed} |
 
 ## Adapted modules
 
@@ -46,18 +47,37 @@ def model_card(name: str, config: Mapping[str, Any]) -> str:
         activation="QuickGELU" if model["model_cfg"]["quick_gelu"] else "GELU",
         size=model["preprocess_cfg"]["size"][0],
         used=clips["used"],
+        excluded=clips["excluded"],
+        validation=clips["validation"],
         annotated=clips["annotated"],
         share=100 * clips["used"] / clips["annotated"],
         subset=clips["sha256"],
-        rank=lora["rank"],
-        alpha=lora["alpha"],
-        dropout=lora["dropout"],
-        targets=", ".join(lora["targets"]),
-        blocks=len(lora["modules"]),
+        adapted=_adapted(lora),
+        objective=_objective(config),
         contextualizer=f"{config['contextualizer_layers']} layers" if config["contextualizer"] else "none",
         epochs=config["epochs"],
         batch_clips=config["batch_clips"],
         learning_rate=config["learning_rate"],
+        schedule=config["schedule"],
         seed=config["seed"],
         modules=rows,
     )
+
+
+def _adapted(lora: Mapping[str, Any]) -> str:
+    if lora["rank"] == 0:
+        return f"tuned | all weights of: {lora['towers']}"
+    where = (
+        f"on {', '.join(lora['targets'])} of {len(lora['modules'])} modules ({lora['towers']}, blocks {lora['blocks']})"
+    )
+    return f"LoRA | rank {lora['rank']}, alpha {lora['alpha']:g}, dropout {lora['dropout']:g}, {where}"
+
+
+def _objective(config: Mapping[str, Any]) -> str:
+    weights = [f"{term} {config[f'{term}_weight']:g}" for term in ("clip_event", "clip_video")]
+    if config["contextualizer"]:
+        weights += [f"{term} {config[f'{term}_weight']:g}" for term in ("vc_event", "vc_video")]
+    anchors = [f"anchor {kind} {weight:g}" for kind, weight in sorted(config["anchor"].items())]
+    negatives = "hard negatives" if config["hard_negatives"] else "no hard negatives"
+    natural = "same-video negatives" if config["natural_negatives"] else "no same-video negatives"
+    return ", ".join([*weights, *anchors, negatives, natural])

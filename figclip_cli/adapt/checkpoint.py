@@ -1,54 +1,117 @@
-"""Saved state of an unfinished run: everything to go on from after the last finished epoch.
+"""Saved state of an unfinished run: everything to go on from after any finished step.
 
-One checkpoint is one safetensors file, so it is whole or absent; counters travel in its metadata.
+One checkpoint is one safetensors file, so it is whole or absent. It holds the trained weights, the optimizer's
+moments and, in its metadata, the position (epoch and step in it), the gradient scaler and the validation record. The
+learning rate is a function of the step, and every random draw of a step comes from (seed, step): the position is
+the state of both.
 """
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+from figclip_cli.errors import InputError
 from figclip_cli.models.lora import adapter_state, load_adapter_state
 from figclip_cli.models.tensors import load_tensors, save_tensors
 
 
-def save_checkpoint(
-    path: Path,
-    *,
-    model: nn.Module,
-    contextualizer: nn.Module | None,
-    optimizer: torch.optim.Optimizer,
-    epoch: int,
-    step: int,
-) -> None:
-    """Save everything needed to go on after ``epoch`` finished epochs."""
-    tensors = {f"adapter.{name}": tensor for name, tensor in adapter_state(model).items()}
-    if contextualizer is not None:
-        tensors |= {f"contextualizer.{name}": tensor for name, tensor in contextualizer.state_dict().items()}
-    for index, state in optimizer.state_dict()["state"].items():
+@dataclass
+class Progress:
+    """How far a run is.
+
+    Attributes:
+        epoch: Finished epochs.
+        number: Finished steps of the epoch after them.
+        step: Finished steps in all.
+        best_score: Best validation score so far; None before the first.
+        best_step: The step it was reached after.
+        validations_since_best: Validations since then.
+    """
+
+    epoch: int = 0
+    number: int = 0
+    step: int = 0
+    best_score: float | None = None
+    best_step: int = 0
+    validations_since_best: int = 0
+
+
+@dataclass(frozen=True)
+class Trained:
+    """What a run trains, and what trains it.
+
+    Attributes:
+        model: The CLIP model with its adapter.
+        contextualizer: The VC, or None.
+        optimizer: Holds the moments.
+        scaler: Scales losses under fp16; disabled otherwise.
+    """
+
+    model: nn.Module
+    contextualizer: nn.Module | None
+    optimizer: torch.optim.Optimizer
+    scaler: torch.amp.GradScaler = field(default_factory=lambda: torch.amp.GradScaler("cpu", enabled=False))
+
+
+def weights_of(trained: Trained) -> dict[str, Tensor]:
+    """Return the trained weights, under ``adapter.`` and ``contextualizer.``."""
+    tensors = {f"adapter.{name}": tensor for name, tensor in adapter_state(trained.model).items()}
+    if trained.contextualizer is not None:
+        tensors |= {f"contextualizer.{name}": value for name, value in trained.contextualizer.state_dict().items()}
+    return tensors
+
+
+def load_weights(trained: Trained, tensors: Mapping[str, Tensor]) -> None:
+    """Restore the trained weights in place."""
+    load_adapter_state(trained.model, _under("adapter.", tensors))
+    if trained.contextualizer is not None:
+        trained.contextualizer.load_state_dict(_under("contextualizer.", tensors))
+
+
+def save_weights(path: Path, trained: Trained, progress: Progress) -> None:
+    """Save the trained weights alone, as the best state so far."""
+    save_tensors(path, weights_of(trained), {"progress": asdict(progress)})
+
+
+def save_checkpoint(path: Path, trained: Trained, progress: Progress) -> None:
+    """Save everything needed to go on."""
+    tensors = weights_of(trained)
+    for index, state in trained.optimizer.state_dict()["state"].items():
         tensors |= {f"optimizer.{index}.{key}": value for key, value in state.items()}
-    tensors["random_state"] = torch.get_rng_state()
-    save_tensors(path, tensors, {"epoch": epoch, "step": step})
+    save_tensors(path, tensors, {"progress": asdict(progress), "scaler": trained.scaler.state_dict()})
 
 
-def load_checkpoint(
-    path: Path, *, model: nn.Module, contextualizer: nn.Module | None, optimizer: torch.optim.Optimizer
-) -> tuple[int, int]:
-    """Restore a checkpoint in place; return (finished epochs, finished steps)."""
+def load_checkpoint(path: Path, trained: Trained) -> Progress:
+    """Restore a checkpoint in place; return how far it is.
+
+    Raises:
+        InputError: The file is damaged, or of another model or version.
+    """
     tensors, metadata = load_tensors(path, "checkpoint")
-    load_adapter_state(model, _under("adapter.", tensors))
-    if contextualizer is not None:
-        contextualizer.load_state_dict(_under("contextualizer.", tensors))
+    progress = _progress(metadata, path)
+    load_weights(trained, tensors)
     moments: dict[int, dict[str, Tensor]] = {}
     for name, tensor in _under("optimizer.", tensors).items():
         index, _, key = name.partition(".")
         moments.setdefault(int(index), {})[key] = tensor
-    optimizer.load_state_dict({**optimizer.state_dict(), "state": moments})
-    torch.set_rng_state(tensors["random_state"])
-    return int(metadata["epoch"]), int(metadata["step"])
+    trained.optimizer.load_state_dict({**trained.optimizer.state_dict(), "state": moments})
+    if metadata["scaler"]:
+        trained.scaler.load_state_dict(metadata["scaler"])
+    return progress
 
 
-def _under(prefix: str, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+def _progress(metadata: Mapping[str, Any], path: Path) -> Progress:
+    try:
+        return Progress(**metadata["progress"])
+    except (KeyError, TypeError) as error:
+        raise InputError(f"checkpoint {path} is of another version of figclip", "start the run anew") from error
+
+
+def _under(prefix: str, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
     return {name.removeprefix(prefix): tensor for name, tensor in tensors.items() if name.startswith(prefix)}

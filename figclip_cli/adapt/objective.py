@@ -1,13 +1,14 @@
 """The four contrastive terms of the method (FiGCLIP, section 3.3), from features to one scalar.
 
-    total = CLIP-event + VC-event + w (CLIP-video + VC-video),  w = 0.25
+    total = sum of w_term * term over CLIP-event, VC-event (w 1) and CLIP-video, VC-video (w 0.25)
 
-Hard negatives enter the two event terms. Shape letters: B clips, P events, T frames, N negatives, D width,
-R rows that have a prompt (R <= B P).
+Hard negatives enter the two event terms. Shape letters: B clips, P events, T frames, N negatives, D width, F frames,
+U distinct texts, R rows that have a prompt (R <= B P).
 """
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import torch
@@ -15,9 +16,10 @@ import torch.nn.functional as F
 from figclip_kernels import contrastive_loss
 from torch import Tensor
 
-from figclip_cli.adapt.data import MISSING
+from figclip_cli.adapt.batches import Layout
+from figclip_cli.adapt.texts import MISSING
 from figclip_cli.models.contextualizer import VideoContextualizer
-from figclip_cli.models.pooling import pool_frames
+from figclip_cli.models.pooling import pool_present_frames
 
 MAX_LOGIT_SCALE = 100.0
 
@@ -35,54 +37,112 @@ class Terms:
     parts: dict[str, Tensor]
 
 
+@dataclass(frozen=True)
+class Views:
+    """What is scored against the texts of a batch.
+
+    Attributes:
+        events: By ``clip`` and ``vc``, (B, P, D) unit-length features of events.
+        videos: By ``clip`` and ``vc``, (B, D) unit-length features of clips.
+    """
+
+    events: dict[str, Tensor]
+    videos: dict[str, Tensor]
+
+
+def clip_views(features: Tensor, layout: Layout, contextualizer: VideoContextualizer | None) -> Views:
+    """Return the features of events and clips.
+
+    Args:
+        features: (F, D) raw frame features.
+        layout: On the features' device.
+        contextualizer: The VC; without it there are only ``clip`` views.
+    """
+    there = layout.frame_index != MISSING  # (B, P, T)
+    if layout.is_dense:
+        frames = features.unflatten(0, layout.frame_index.shape)  # (B, P, T, D)
+    else:
+        frames = features[layout.frame_index.clamp_min(0)]  # (B, P, T, D)
+    events = {"clip": pool_present_frames(frames, there)}  # (B, P, D)
+    videos = {"clip": pool_present_frames(frames.flatten(1, 2), there.flatten(1, 2))}  # (B, D)
+    if contextualizer is not None:
+        video_token, event_tokens = contextualizer(frames, layout.positives != MISSING, there)
+        events["vc"] = F.normalize(event_tokens, dim=-1)
+        videos["vc"] = F.normalize(video_token, dim=-1)
+    return Views(events, videos)
+
+
 def objective(
     features: Tensor,
     contextualizer: VideoContextualizer | None,
     *,
-    text_table: Tensor,
-    positives: Tensor,
-    negatives: Tensor,
-    logit_scale: float,
-    video_weight: float,
+    layout: Layout,
+    texts: Tensor,
+    logit_scale: Tensor | float,
+    weights: Mapping[str, float],
+    natural_negatives: bool = True,
 ) -> Terms:
     """Compute the total loss of a batch.
 
     Args:
-        features: (B, P, T, D) raw frame features, with gradients.
+        features: (F, D) raw frame features, with gradients.
         contextualizer: The VC; without it its two terms are left out.
-        text_table: (n, D) unit-length text features, frozen.
-        positives: (B, P) rows of the table, -1 where an event has no prompt.
-        negatives: (B, P, N) rows of the table, -1 pads.
-        logit_scale: Inverse temperature; at most 100 is used.
-        video_weight: Weight of the video terms.
+        layout: Where frames and texts belong, on the features' device.
+        texts: (U, D) unit-length features of the batch's distinct texts.
+        logit_scale: Inverse temperature, exponentiated; at most 100 is used.
+        weights: Of ``clip_event``, ``vc_event``, ``clip_video`` and ``vc_video``; 0 leaves a term out.
+        natural_negatives: Whether other events of the same clip are negatives in the event terms.
     """
-    scale = min(logit_scale, MAX_LOGIT_SCALE)
-    present = positives != MISSING  # (B, P)
-    event_texts = text_table[positives.clamp_min(0)]  # (B, P, D)
+    if isinstance(logit_scale, Tensor):
+        scale: Tensor | float = logit_scale.clamp(max=MAX_LOGIT_SCALE)
+    else:
+        scale = min(logit_scale, MAX_LOGIT_SCALE)
+    views = clip_views(features, layout, contextualizer)
+    present = layout.positives != MISSING  # (B, P)
+    event_texts = texts[layout.positives.clamp_min(0)]  # (B, P, D)
     video_texts = F.normalize((event_texts * present[..., None]).sum(1), dim=-1)  # (B, D)
+    private = layout.negatives[present]  # (R, N)
+    parts: dict[str, Tensor] = {}
 
-    event_views = [pool_frames(features)]  # (B, P, D)
-    video_views = [pool_frames(features.flatten(1, 2))]  # (B, D)
-    names = ["clip"]
-    if contextualizer is not None:
-        video_token, event_tokens = contextualizer(features, present)
-        event_views.append(F.normalize(event_tokens, dim=-1))
-        video_views.append(F.normalize(video_token, dim=-1))
-        names.append("vc")
+    names = [name for name in views.events if weights[f"{name}_event"]]
+    total = features.sum() * 0.0
+    if names:
+        event = contrastive_loss(
+            [views.events[name][present] for name in names],
+            event_texts[present],
+            negatives=texts[private.clamp_min(0)],
+            negatives_mask=private != MISSING,
+            ids=_event_ids(layout, natural_negatives)[present],
+            weights=[weights[f"{name}_event"] for name in names],
+            logit_scale=scale,
+        )
+        total = total + event.loss
+        parts |= {f"{name}_event": event.per_view[i] for i, name in enumerate(names)}
+    names = [name for name in views.videos if weights[f"{name}_video"]]
+    if names:
+        video = contrastive_loss(
+            [views.videos[name] for name in names],
+            video_texts,
+            ids=torch.stack([_equal_rows(layout.positives), layout.clip_numbers], dim=1),
+            weights=[weights[f"{name}_video"] for name in names],
+            logit_scale=scale,
+        )
+        total = total + video.loss
+        parts |= {f"{name}_video": video.per_view[i] for i, name in enumerate(names)}
+    return Terms(total, parts)
 
-    private = negatives[present]  # (R, N)
-    event = contrastive_loss(
-        [view[present] for view in event_views],
-        event_texts[present],
-        negatives=text_table[private.clamp_min(0)],
-        negatives_mask=private != MISSING,
-        ids=positives[present],  # equal texts have equal rows in the table
-        logit_scale=scale,
-    )
-    video = contrastive_loss(video_views, video_texts, ids=_equal_rows(positives), logit_scale=scale)
-    parts = {f"{name}_event": event.per_view[i] for i, name in enumerate(names)}
-    parts |= {f"{name}_video": video.per_view[i] for i, name in enumerate(names)}
-    return Terms(event.loss + video_weight * video.loss, parts)
+
+def _event_ids(layout: Layout, natural_negatives: bool) -> Tensor:
+    """Return (B, P, 2) integers; two rows that are equal in a column are not each other's negative.
+
+    Column 0 is the text. Column 1 is the clip where other events of a clip are no negatives, else the event of the
+    clip, which differs from another row only where a clip is in the batch twice.
+    """
+    clips, events = layout.positives.shape
+    of_clip = layout.clip_numbers[:, None].expand(clips, events)
+    if natural_negatives:
+        of_clip = of_clip * events + torch.arange(events, device=of_clip.device)
+    return torch.stack([layout.positives, of_clip], dim=-1)
 
 
 def _equal_rows(positives: Tensor) -> Tensor:

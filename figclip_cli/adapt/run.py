@@ -2,38 +2,40 @@
 
 from __future__ import annotations
 
-import os
+import math
 import time
+from collections import deque
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 import torch
 
+from figclip_cli.adapt.batches import Batches
 from figclip_cli.adapt.card import model_card
-from figclip_cli.adapt.data import (
-    ClipBatches,
-    ClipDataset,
-    Coverage,
-    annotations_by_clip,
-    check_event_times,
-    clips_in_common,
-    texts_of,
-)
-from figclip_cli.adapt.options import AdaptOptions
+from figclip_cli.adapt.contextual_tokens import write_tokens
+from figclip_cli.adapt.held_out import encoded_batches, validator
+from figclip_cli.adapt.memory import memory_need, warn_of_memory
+from figclip_cli.adapt.options import AdaptOptions, Execution
+from figclip_cli.adapt.prepare import Prepared, prepare
+from figclip_cli.adapt.processes import Processes, joined_processes
+from figclip_cli.adapt.run_config import run_config
+from figclip_cli.adapt.sources import ClipLists, Coverage, Source, SourceFiles
+from figclip_cli.adapt.step import Step
+from figclip_cli.adapt.text_side import texts_of_run
+from figclip_cli.adapt.texts import kinds_of_negatives
 from figclip_cli.adapt.trainer import Trainer
-from figclip_cli.files import explaining_disk_errors, sha256_of_json, write_json
-from figclip_cli.frames import FramesReader
-from figclip_cli.models.clip import Clip, load_clip
-from figclip_cli.models.contextualizer import ContextualizerConfig, VideoContextualizer
-from figclip_cli.models.lora import AdaptedModule, adapter_state, attach_lora
+from figclip_cli.files import explaining_disk_errors, write_json
+from figclip_cli.models.contextualizer import VideoContextualizer
+from figclip_cli.models.lora import AdaptedModule, adapter_state
 from figclip_cli.models.source import ModelSource
 from figclip_cli.models.tensors import save_tensors
-from figclip_cli.models.text_features import TextFeatures, encode_distinct
-from figclip_cli.prompts import PromptsFile, read_prompts
 from figclip_cli.reporting import SILENT, Reporter
-from figclip_cli.run_folder import RUN_FORMAT, RUN_FORMAT_VERSION, RunFolder, environment
+from figclip_cli.run_folder import RunFolder, environment
+
+_GPU_WORKERS = 4
+# Under a schedule that depends on the number of epochs, more of them would not continue the run but change it.
+_MAY_CHANGE = {"constant": frozenset({"epochs", "execution"}), "cosine": frozenset({"execution"})}
 
 
 @dataclass(frozen=True)
@@ -44,11 +46,15 @@ class AdaptSummary:
         run: The run folder.
         coverage: Clips annotated, found and used.
         modules: The table of adapted modules.
-        lora_parameters: Trainable LoRA parameters.
-        contextualizer_parameters: Trainable contextualizer parameters.
+        lora_parameters: Trained parameters of the towers.
+        contextualizer_parameters: Trained parameters of the contextualizer.
         base_parameters: All parameters of the base model.
         steps: Training steps in all.
         train_seconds: Wall-clock time of this call's training.
+        images_per_second: Frames of all processes a second, in this call.
+        idle_share: Share of this call's training in which no frames were there.
+        best_score: Best validation score; None without validation.
+        best_step: The step after which it was measured.
         overlong_texts: Texts whose end the text tower did not see.
     """
 
@@ -60,185 +66,197 @@ class AdaptSummary:
     base_parameters: int
     steps: int
     train_seconds: float
+    images_per_second: float
+    idle_share: float
+    best_score: float | None
+    best_step: int
     overlong_texts: int
 
 
 def adapt(
-    frames_paths: Sequence[Path],
-    prompts_path: Path,
+    files: Sequence[SourceFiles],
     run: RunFolder,
     *,
     source: ModelSource,
     options: AdaptOptions,
+    lists: ClipLists | None = None,
+    execution: Execution | None = None,
     device: torch.device | str = "cpu",
-    workers: int = 0,
     resume: bool = False,
     overwrite: bool = False,
     reporter: Reporter = SILENT,
 ) -> AdaptSummary:
     """Adapt a CLIP model on the clips that have frames and prompts (FiGCLIP, section 3).
 
+    Under torchrun every process calls this; the first one writes the run folder and reports.
+
     Args:
-        frames_paths: One or more frames files of one recipe.
-        prompts_path: Prompts file.
+        files: Frames with their prompts; several are mixed.
         run: Folder to write; must be new unless ``resume`` or ``overwrite``.
-        workers: Processes that read frames; none reads them in this process.
+        source: The base model.
+        lists: Clips to use, to leave out and to validate on.
+        execution: How to compute it.
 
     Raises:
         FigclipError: See each step; nothing is written before the inputs are known to fit.
+        KeyboardInterrupt: Stopped by a signal, after a checkpoint.
     """
-    frames = FramesReader(list(frames_paths))
-    frames.require_equal_lengths()
-    prompts = read_prompts(prompts_path)
-    clip_ids, coverage = clips_in_common(frames, prompts)
-    check_event_times(frames, prompts.events, clip_ids)
-    reporter.info(coverage.describe())
-    clip = load_clip(source, device=device, reporter=reporter)
-    clip.check_frames(size=frames.recipe.size, crop=frames.recipe.crop, reporter=reporter)
-    modules = attach_lora(clip.model, options.lora(), seed=options.seed, image_size=clip.preprocess.size)
-    contextualizer = _contextualizer(clip, frames, options)
-    counts = _parameter_counts(clip, contextualizer, modules)
-    reporter.info(describe_modules(modules, counts["lora_parameters"], counts["base_parameters"]))
-
-    config = _config(clip, frames, prompts, coverage, clip_ids, modules, options)
-    resuming = run.prepare(config, resume=resume, overwrite=overwrite)
-    write_json(run.environment_file, environment())
-    texts, batches = _training_data(clip, frames, prompts, prompts_path, clip_ids, options, workers, reporter)
-    trainer = Trainer(
-        clip,
-        contextualizer,
-        text_table=texts.features,
-        batches=batches,
-        options=options,
-        run=run,
-        reporter=reporter,
-    )
-    # Dropout is the only draw from the global generator; seeded here, restored by a checkpoint.
-    torch.manual_seed(options.seed)
-    if resuming:
-        trainer.resume()
-    started = time.monotonic()
-    trainer.train()
-    seconds = time.monotonic() - started
-    _finish(run, clip, contextualizer, config)
-    return AdaptSummary(
-        run=run,
-        coverage=coverage,
-        modules=tuple(modules),
-        steps=trainer.step,
-        train_seconds=seconds,
-        overlong_texts=len(texts.overlong),
-        **counts,
-    )
+    execution, lists = execution or Execution(), lists or ClipLists()
+    with joined_processes(torch.device(device)) as processes:
+        reporter = reporter if processes.is_first else SILENT
+        prepared = processes.in_turn(
+            lambda: prepare(files, source, lists, options, execution, processes.device, reporter)
+        )
+        stage = _Stage(prepared, run, options, execution, processes, reporter)
+        resuming = stage.take_folder(resume=resume, overwrite=overwrite)
+        return stage.train(beside=files[0].prompts, resuming=resuming)
 
 
-def _training_data(
-    clip: Clip,
-    frames: FramesReader,
-    prompts: PromptsFile,
-    prompts_path: Path,
-    clip_ids: Sequence[str],
-    options: AdaptOptions,
-    workers: int,
-    reporter: Reporter,
-) -> tuple[TextFeatures, ClipBatches]:
-    """Encode every text of the used clips once, and make the batches that refer to them."""
-    used = set(clip_ids)
-    events = [event for event in prompts.events if event.clip_id in used]
-    wanted = texts_of(events, hard_negatives=options.hard_negatives)
-    texts = encode_distinct(clip, wanted, cache_beside=prompts_path, reporter=reporter)
-    annotations = annotations_by_clip(
-        events, texts, events_per_clip=frames.recipe.events, hard_negatives=options.hard_negatives
-    )
-    dataset = ClipDataset(frames, annotations, options.seed)
-    batches = ClipBatches(dataset, clip_ids, size=options.batch_clips, seed=options.seed, workers=workers)
-    return texts, batches
+class _Stage:
+    """One run, in one of its processes, once its inputs are known to fit."""
 
+    def __init__(
+        self,
+        prepared: Prepared,
+        run: RunFolder,
+        options: AdaptOptions,
+        execution: Execution,
+        processes: Processes,
+        reporter: Reporter,
+    ) -> None:
+        self._prepared, self._model, self._run = prepared, prepared.model, run
+        self._options, self._execution, self._processes = options, execution, processes
+        self._reporter = reporter
+        settings = {**execution.as_dict(), "jpeg_decoder": prepared.jpeg_decoder, "processes": processes.count}
+        self._config = run_config(
+            prepared.model.clip, prepared.sources, prepared.coverage, prepared.modules, options, settings
+        )
 
-def _contextualizer(clip: Clip, frames: FramesReader, options: AdaptOptions) -> VideoContextualizer | None:
-    if not options.contextualizer:
-        return None
-    config = ContextualizerConfig(
-        width=clip.width,
-        layers=options.contextualizer_layers,
-        max_events=frames.recipe.events,
-        max_frames_per_event=frames.recipe.frames_per_event,
-    )
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(options.seed)
-        return VideoContextualizer(config).to(clip.device)
+    def take_folder(self, *, resume: bool, overwrite: bool) -> bool:
+        """Make the run folder or take it up again; return whether an earlier run goes on."""
 
+        def take() -> bool:
+            may_change = _MAY_CHANGE[self._options.schedule]
+            resuming = self._run.prepare(self._config, may_change=may_change, resume=resume, overwrite=overwrite)
+            write_json(self._run.environment_file, environment())
+            return resuming
 
-def _parameter_counts(
-    clip: Clip, contextualizer: VideoContextualizer | None, modules: Sequence[AdaptedModule]
-) -> dict[str, int]:
-    lora = sum(module.parameters for module in modules)
-    return {
-        "lora_parameters": lora,
-        "contextualizer_parameters": sum(p.numel() for p in contextualizer.parameters()) if contextualizer else 0,
-        "base_parameters": sum(p.numel() for p in clip.model.parameters()) - lora,
-    }
+        return self._processes.on_first(take)
 
+    def train(self, *, beside: Path, resuming: bool) -> AdaptSummary:
+        """Train to the end and write what comes out; text features are kept beside the file ``beside``."""
+        sources, processes = self._prepared.sources, self._processes
+        kinds = kinds_of_negatives(sources, self._options)
+        self._texts = processes.in_turn(
+            lambda: texts_of_run(
+                self._model.clip, sources, kinds, self._options, processes, beside=beside, reporter=self._reporter
+            )
+        )
+        self._step = Step(self._model, self._texts.side, self._options, processes, self._execution.micro_batch_clips)
+        trainer = self._trainer(kinds)
+        if resuming:
+            trainer.resume()
+        if not self._execution.compile:
+            self._say_memory()
+        started = time.monotonic()
+        trainer.train()
+        seconds = time.monotonic() - started
+        trainer.select_weights()
+        if self._execution.save_tokens and self._model.contextualizer is not None:
+            self._save_tokens(self._model.contextualizer)
+        processes.on_first(self._finish)
+        return self._summary(trainer, seconds)
 
-def describe_modules(modules: Sequence[AdaptedModule], lora_parameters: int, base_parameters: int) -> str:
-    """Return one line that says what LoRA reached."""
-    targets = ", ".join(modules[0].targets)
-    share = 100 * lora_parameters / base_parameters
-    return (
-        f"LoRA on {targets} of {len(modules)} attention blocks: {lora_parameters:,} trainable parameters "
-        f"beside {base_parameters:,} frozen ones ({share:.2f} %)"
-    )
+    def _trainer(self, kinds: Sequence[str]) -> Trainer:
+        validate = None
+        if self._prepared.coverage.validation:
+            held_out = [replace(one, clip_ids=one.validation_ids, weight=1.0) for one in self._prepared.sources]
+            validate = validator(
+                self._model,
+                self._step,
+                self._batches(held_out),
+                self._texts.side,
+                processes=self._processes,
+                frame_size=self._prepared.frame_size,
+                kinds=kinds,
+            )
+        return Trainer(
+            self._model,
+            self._step,
+            self._batches(self._prepared.sources),
+            options=self._options,
+            execution=self._execution,
+            processes=self._processes,
+            run=self._run,
+            frame_size=self._prepared.frame_size,
+            known_texts=self._texts.side.known,
+            validate=validate,
+            reporter=self._reporter,
+        )
 
+    def _batches(self, sources: Sequence[Source]) -> Batches:
+        on_gpu = self._processes.device.type == "cuda"
+        workers = self._execution.workers
+        return Batches(
+            sources,
+            self._texts.annotations,
+            size=self._options.batch_clips,
+            seed=self._options.seed,
+            rank=self._processes.rank,
+            processes=self._processes.count,
+            workers=(_GPU_WORKERS if on_gpu else 0) if workers is None else workers,
+            as_jpeg=self._prepared.jpeg_decoder == "nvjpeg",
+            pin_memory=on_gpu,
+        )
 
-def _config(
-    clip: Clip,
-    frames: FramesReader,
-    prompts: PromptsFile,
-    coverage: Coverage,
-    clip_ids: Sequence[str],
-    modules: Sequence[AdaptedModule],
-    options: AdaptOptions,
-) -> dict[str, Any]:
-    resolved = options.as_dict()
-    lora = {"rank": options.rank, "alpha": resolved["alpha"], "dropout": options.lora_dropout}
-    source = clip.source.as_dict()
-    if Path(clip.source.model).is_dir():
-        source["model"] = os.fspath(Path(clip.source.model).resolve())
-    elif clip.source.pretrained and Path(clip.source.pretrained).is_file():
-        source["pretrained"] = os.fspath(Path(clip.source.pretrained).resolve())
-    return {
-        **{key: value for key, value in resolved.items() if key not in ("rank", "alpha", "lora_dropout", "targets")},
-        "format": RUN_FORMAT,
-        "format_version": RUN_FORMAT_VERSION,
-        "lora": {
-            **lora,
-            "targets": resolved["targets"],
-            "modules": [{"name": m.name, "kind": m.kind, "parameters": m.parameters} for m in modules],
-        },
-        "model": {
-            "name": clip.name,
-            "source": source,
-            "sha256": clip.sha256,
-            "model_cfg": clip.model_config,
-            "preprocess_cfg": clip.preprocess.as_dict(),
-        },
-        "frames": {"content_sha256": frames.content_sha256, "recipe": frames.recipe.as_dict()},
-        "prompts": {"sha256": prompts.sha256, "options": prompts.header["options"]},
-        "clips": {
-            "annotated": coverage.prompts,
-            "used": coverage.used,
-            "not_ok": coverage.not_ok,
-            "sha256": sha256_of_json(list(clip_ids)),
-        },
-    }
+    def _say_memory(self) -> None:
+        device, size = self._processes.device, self._prepared.frame_size
+        clips = math.ceil(self._options.batch_clips / self._processes.count)
+        at_once = min(self._execution.micro_batch_clips or clips, clips)
+        frames = at_once * max(source.frames.recipe.frames for source in self._prepared.sources)
+        blank = torch.zeros(1, size, size, 3, dtype=torch.uint8, device=device)
+        need = memory_need(self._step.encode, blank, self._model.all_weights(), frames)
+        warn_of_memory(need, device, self._reporter)
 
+    def _save_tokens(self, contextualizer: VideoContextualizer) -> None:
+        clips = [replace(s, clip_ids=(*s.clip_ids, *s.validation_ids), weight=1.0) for s in self._prepared.sources]
+        passed = encoded_batches(
+            self._model,
+            self._step,
+            self._batches(clips),
+            self._texts.side,
+            self._processes,
+            self._prepared.frame_size,
+        )
+        layouts = ((batch.layout, features) for batch, features in passed)
+        if self._processes.is_first:
+            write_tokens(self._run.tokens_file, contextualizer.eval(), layouts)
+        else:
+            deque(layouts, maxlen=0)  # encodes its share of the frames for the first process
 
-def _finish(run: RunFolder, clip: Clip, contextualizer: VideoContextualizer | None, config: dict[str, Any]) -> None:
-    lora = {key: value for key, value in config["lora"].items() if key != "modules"}
-    save_tensors(run.adapter_file, adapter_state(clip.model), {"lora": lora, "base_sha256": clip.sha256})
-    if contextualizer is not None:
-        state = dict(contextualizer.state_dict())
-        save_tensors(run.contextualizer_file, state, {"config": contextualizer.config.as_dict()})
-    with explaining_disk_errors(run.path):
-        run.card_file.write_text(model_card(run.name, config), encoding="utf-8")
-        run.done_file.touch()
+    def _finish(self) -> None:
+        run, model, config = self._run, self._model, self._config
+        lora = {key: value for key, value in config["lora"].items() if key != "modules"}
+        metadata = {"lora": lora, "base_sha256": model.clip.sha256}
+        save_tensors(run.adapter_file, adapter_state(model.clip.model), metadata)
+        if model.contextualizer is not None:
+            state = dict(model.contextualizer.state_dict())
+            save_tensors(run.contextualizer_file, state, {"config": model.contextualizer.config.as_dict()})
+        with explaining_disk_errors(run.path):
+            run.card_file.write_text(model_card(run.name, config), encoding="utf-8")
+            run.done_file.touch()
+
+    def _summary(self, trainer: Trainer, seconds: float) -> AdaptSummary:
+        return AdaptSummary(
+            run=self._run,
+            coverage=self._prepared.coverage,
+            modules=tuple(self._prepared.modules),
+            steps=trainer.progress.step,
+            train_seconds=seconds,
+            images_per_second=trainer.speed.images_per_second,
+            idle_share=trainer.speed.idle_share,
+            best_score=trainer.progress.best_score,
+            best_step=trainer.progress.best_step,
+            overlong_texts=self._texts.overlong,
+            **self._prepared.counts,
+        )

@@ -1,156 +1,268 @@
-"""The training loop: batches in, adapted weights and a metrics line per step out."""
+"""The training loop: batches in, adapted weights, metrics and checkpoints out."""
 
 from __future__ import annotations
 
-from contextlib import nullcontext
-from pathlib import Path
-from typing import Any
+import math
+from collections.abc import Callable, Iterable
+from contextlib import suppress
 
 import torch
 from torch import Tensor, nn
 
-from figclip_cli.adapt.checkpoint import load_checkpoint, save_checkpoint
-from figclip_cli.adapt.data import Batch, ClipBatches
-from figclip_cli.adapt.objective import Terms, objective
-from figclip_cli.adapt.options import AdaptOptions
-from figclip_cli.errors import MachineError, VerificationError
-from figclip_cli.files import canonical_json, explaining_disk_errors
-from figclip_cli.models.clip import Clip
-from figclip_cli.models.contextualizer import VideoContextualizer
+from figclip_cli.adapt.batches import Batch, Batches, Layout
+from figclip_cli.adapt.checkpoint import (
+    Progress,
+    Trained,
+    load_checkpoint,
+    load_weights,
+    save_checkpoint,
+    save_weights,
+)
+from figclip_cli.adapt.frames_on_device import on_device
+from figclip_cli.adapt.memory import is_out_of_memory, out_of_memory
+from figclip_cli.adapt.metrics_log import MetricsLog
+from figclip_cli.adapt.objective import Terms
+from figclip_cli.adapt.optimizer import learning_rate_factor, make_optimizer
+from figclip_cli.adapt.options import AdaptOptions, Execution
+from figclip_cli.adapt.processes import Processes
+from figclip_cli.adapt.speed import Speed
+from figclip_cli.adapt.step import Model, Step, clamp_temperature
+from figclip_cli.adapt.stop_signals import StopSignals
+from figclip_cli.errors import FigclipError, InputError, VerificationError
 from figclip_cli.models.lora import lora_layers
-from figclip_cli.reporting import Progress, Reporter
+from figclip_cli.models.tensors import load_tensors
+from figclip_cli.reporting import Progress as ProgressBar
+from figclip_cli.reporting import Reporter
 from figclip_cli.run_folder import RunFolder
+
+_SMALLEST_LOSS_SCALE = 1.0
 
 
 class Trainer:
-    """Train LoRA and the contextualizer of one run, epoch by epoch."""
+    """Train what a run trains, step by step.
+
+    Args:
+        model: What is trained, with weights as they are before the first step.
+        step: Computes gradients.
+        batches: What each step sees.
+        validate: Returns the metrics of the held-out clips; None without any.
+        frame_size: Side of the frames in pixels.
+        known_texts: Gives the features of a layout's texts, where they are known before a step.
+
+    Attributes:
+        progress: How far the run is.
+        speed: How fast this call's training is.
+    """
 
     def __init__(
         self,
-        clip: Clip,
-        contextualizer: VideoContextualizer | None,
+        model: Model,
+        step: Step,
+        batches: Batches,
         *,
-        text_table: Tensor,
-        batches: ClipBatches,
         options: AdaptOptions,
+        execution: Execution,
+        processes: Processes,
         run: RunFolder,
+        frame_size: int,
+        known_texts: Callable[[Layout], Tensor | None],
+        validate: Callable[[], dict[str, float]] | None = None,
         reporter: Reporter,
     ) -> None:
-        self._clip = clip
-        self._contextualizer = contextualizer
-        self._text_table = text_table.to(clip.device)
-        self._batches = batches
-        self._options = options
-        self._run = run
-        self._reporter = reporter
-        modules: list[nn.Module] = [clip.model] + ([contextualizer] if contextualizer is not None else [])
-        self._parameters = [p for module in modules for p in module.parameters() if p.requires_grad]
-        self._optimizer = torch.optim.AdamW(
-            self._parameters, lr=options.learning_rate, weight_decay=options.weight_decay
+        self._model, self._step, self._batches, self._validate = model, step, batches, validate
+        self._options, self._execution, self._processes = options, execution, processes
+        self._run, self._reporter = run, reporter
+        self._frame_size, self._known_texts = frame_size, known_texts
+        towers, heads = model.parameters()
+        self._parameters = [*towers, *heads]
+        self._trained = Trained(
+            model.clip.model,
+            model.contextualizer,
+            make_optimizer(model, options),
+            torch.amp.GradScaler(processes.device.type, enabled=options.precision == "fp16"),
         )
-        self.epoch = 0
-        self.step = 0
+        self._total_steps = batches.steps(options.epochs)
+        self._is_whole = True
+        self.progress = Progress()
+        self.speed = Speed()
 
     def resume(self) -> None:
-        """Go on after the last finished epoch; a run that was cut off before its first one starts anew."""
+        """Go on after the last checkpoint; a run that was cut off before its first one starts anew."""
         if self._run.checkpoint_file.is_file():
-            self.epoch, self.step = load_checkpoint(
-                self._run.checkpoint_file,
-                model=self._clip.model,
-                contextualizer=self._contextualizer,
-                optimizer=self._optimizer,
-            )
-        _keep_lines(self._run.metrics_file, self.step)
-        self._reporter.info(f"resuming {self._run.path} after epoch {self.epoch} of {self._options.epochs}")
+            self.progress = load_checkpoint(self._run.checkpoint_file, self._trained)
+        done = f"step {self.progress.step} of {self._total_steps}"
+        self._reporter.info(f"resuming {self._run.path} after epoch {self.progress.epoch}, {done}")
 
     def train(self) -> None:
-        """Run the remaining epochs, with a checkpoint after each.
+        """Run the remaining steps, with a checkpoint after each epoch and as often as asked.
+
+        Whatever ends it early, a checkpoint of the last finished step is written first.
 
         Raises:
-            VerificationError: A loss is not finite; the checkpoint from before stays.
-            MachineError: The device has too little memory, or the disk is full.
+            VerificationError: A loss or gradient is not finite; the weights are those from before.
+            MachineError: The device has too little memory, the disk is full, or another process is gone.
+            KeyboardInterrupt: A signal asked to stop.
         """
-        remaining = max(0, self._options.epochs - self.epoch)
-        # The frozen tower stays in evaluation mode: only LoRA's own dropout belongs to this training.
-        for _, layer in lora_layers(self._clip.model):
-            layer.train()
-        with self._reporter.track("adapt", remaining * len(self._batches), "steps") as progress:
-            while self.epoch < self._options.epochs:
-                self._train_epoch(progress)
-        self._clip.model.eval()
-
-    def _train_epoch(self, progress: Progress) -> None:
-        with (
-            explaining_disk_errors(self._run.metrics_file),
-            self._run.metrics_file.open("a", encoding="utf-8") as log,
-        ):
-            for batch in self._batches.epoch(self.epoch):
-                metrics = self._train_step(batch)
-                log.write(canonical_json(metrics) + "\n")
-                progress.advance(detail=f"epoch {self.epoch + 1}/{self._options.epochs}, loss {metrics['loss']:.4f}")
-        self.epoch += 1
-        save_checkpoint(
-            self._run.checkpoint_file,
-            model=self._clip.model,
-            contextualizer=self._contextualizer,
-            optimizer=self._optimizer,
-            epoch=self.epoch,
-            step=self.step,
-        )
-
-    def _train_step(self, batch: Batch) -> dict[str, Any]:
+        self._processes.same_start(self._parameters)
+        for _, layer in lora_layers(self._model.clip.model):
+            layer.train()  # the frozen tower stays in evaluation mode: only LoRA's own dropout belongs to training
         try:
-            terms = self._loss(batch)
-            loss = terms.total.item()
-            self._refuse_non_finite("loss", terms.total, batch)
-            self._optimizer.zero_grad(set_to_none=True)
-            terms.total.backward()
-            gradient_norm = nn.utils.get_total_norm(p.grad for p in self._parameters if p.grad is not None)
-            self._refuse_non_finite("gradient norm", gradient_norm, batch)
-            self._optimizer.step()
-        except torch.OutOfMemoryError as error:
-            raise MachineError(
-                f"the device is out of memory with {len(batch.clip_ids)} clips a step",
-                "lower --batch-clips, or pass --precision bf16",
-            ) from error
-        self.step += 1
-        parts = {name: float(value) for name, value in terms.parts.items()}
-        return {
-            "step": self.step,
-            "epoch": self.epoch + 1,
-            "loss": loss,
-            **parts,
-            "gradient_norm": float(gradient_norm),
-            "learning_rate": self._options.learning_rate,
-            "clips": len(batch.clip_ids),
-        }
+            with StopSignals() as signals:
+                self._train(signals)
+        finally:
+            self._model.clip.model.eval()
 
-    def _refuse_non_finite(self, what: str, value: Tensor, batch: Batch) -> None:
-        if not torch.isfinite(value):
-            raise VerificationError(
-                f"the {what} is {value.item()} at step {self.step + 1}, on the clips {', '.join(batch.clip_ids)}",
-                f"lower --learning-rate; {self._run.checkpoint_file} holds the state after the last good epoch",
-            )
+    def select_weights(self) -> None:
+        """Put the best weights in place where the options ask for them."""
+        if self._validate is not None and self._options.selects_best() and self.progress.best_score is not None:
+            tensors, _ = load_tensors(self._run.best_file, "best weights")
+            load_weights(self._trained, tensors)
 
-    def _loss(self, batch: Batch) -> Terms:
-        device = self._clip.device
-        clips, events, frames = batch.frames.shape[:3]
-        autocast = torch.autocast(device.type, torch.bfloat16) if self._options.precision == "bf16" else nullcontext()
-        with autocast:
-            features = self._clip.encode_frames(batch.frames.flatten(0, 2))  # (B P T, D)
-        return objective(
-            features.float().unflatten(0, (clips, events, frames)),  # (B, P, T, D)
-            self._contextualizer,
-            text_table=self._text_table,
-            positives=batch.positives.to(device),
-            negatives=batch.negatives.to(device),
-            logit_scale=self._clip.logit_scale,
-            video_weight=self._options.video_weight,
+    def _train(self, signals: StopSignals) -> None:
+        log = self._open_log()
+        remaining = self._total_steps - self.progress.step
+        try:
+            with self._reporter.track("adapt", remaining, "steps") as bar:
+                self._end_epoch_if_due(log)  # a run that was stopped between an epoch's last step and its end
+                for batch in self.speed.watch(self._stream()):
+                    if self._is_done:
+                        break
+                    self._one_step(batch, log, bar)
+                    self._end_epoch_if_due(log)
+                    if self._processes.any(signals.requested):
+                        raise KeyboardInterrupt
+                    if self._execution.checkpoint_every and self.progress.step % self._execution.checkpoint_every == 0:
+                        self._save(log)
+        except BaseException as error:
+            with suppress(FigclipError):  # the first error is the one to tell
+                self._save(log)
+            if signals.requested and not isinstance(error, FigclipError):
+                raise KeyboardInterrupt from error  # workers die of the same signal, in whatever way
+            raise
+        finally:
+            if log is not None:
+                log.close()
+
+    @property
+    def _is_done(self) -> bool:
+        patience = self._options.early_stop
+        return bool(patience) and self.progress.validations_since_best >= patience
+
+    def _open_log(self) -> MetricsLog | None:
+        if not self._processes.is_first:
+            return None
+        folder = self._run.path / "tensorboard" if self._execution.tensorboard else None
+        return MetricsLog(self._run.metrics_file, step=self.progress.step, tensorboard=folder)
+
+    def _stream(self) -> Iterable[Batch]:
+        batches = self._batches.stream(self.progress.epoch, self.progress.number, self._options.epochs)
+        return on_device(batches, self._processes.device, self._frame_size, self._known_texts)
+
+    def _one_step(self, batch: Batch, log: MetricsLog | None, bar: ProgressBar) -> None:
+        factor = learning_rate_factor(
+            self.progress.step,
+            warmup_steps=self._options.warmup_steps,
+            schedule=self._options.schedule,
+            total_steps=self._total_steps,
         )
+        terms, loss, norm = self._gradients(batch)
+        self._refuse_non_finite(loss, norm, batch)
+        self._is_whole = False  # between an update and its count there is nothing that may be saved
+        self._update(factor, norm)
+        self.progress.step += 1
+        self.progress.number = batch.number + 1
+        self._is_whole = True
+        rate = self._options.learning_rate * factor
+        if log is not None:
+            parts = {name: float(value) for name, value in terms.parts.items()}
+            log.write(
+                {
+                    "step": self.progress.step,
+                    "epoch": batch.epoch + 1,
+                    "loss": loss,
+                    **parts,
+                    # An overflow that fp16 skipped has no norm; JSON has no infinity.
+                    "gradient_norm": norm if math.isfinite(norm) else None,
+                    "learning_rate": rate,
+                    "logit_scale": float(self._model.logit_scale()),
+                    "clips": len(batch.layout.clip_ids),
+                }
+            )
+        speed = f"{self.speed.images_per_second:.1f} images/s, {100 * self.speed.idle_share:.0f} % idle"
+        bar.advance(detail=f"epoch {batch.epoch + 1}/{self._options.epochs}, loss {loss:.4f}, lr {rate:.3g}, {speed}")
 
+    def _gradients(self, batch: Batch) -> tuple[Terms, float, float]:
+        """Return the loss, as terms and as a number, and the norm of the gradient, which is left in the weights."""
+        scaler = self._trained.scaler
+        try:
+            terms = self._step.gradients(batch, self.progress.step, scaler.scale)
+            scaler.unscale_(self._trained.optimizer)
+            norm = nn.utils.get_total_norm([p.grad for p in self._parameters if p.grad is not None])
+            loss, gradient_norm = torch.stack([terms.total.detach().float(), norm.float()]).tolist()
+            return terms, loss, gradient_norm
+        except (RuntimeError, MemoryError) as error:
+            if not is_out_of_memory(error):
+                raise
+        # Outside the handler, so that the traceback no longer holds the step's tensors.
+        self._trained.optimizer.zero_grad(set_to_none=True)
+        assert isinstance(batch.frames, Tensor)
+        clips = math.ceil(len(batch.layout.clip_ids) / self._processes.count)
+        micro = min(self._execution.micro_batch_clips or clips, clips)
+        weights = self._model.all_weights()
+        raise out_of_memory(self._step.encode, batch.frames, weights, clips=clips, micro_batch_clips=micro)
 
-def _keep_lines(path: Path, count: int) -> None:
-    """Cut metrics of an unfinished epoch, which will be run again."""
-    if path.is_file():
-        lines = path.read_text(encoding="utf-8").splitlines(keepends=True)
-        path.write_text("".join(lines[:count]), encoding="utf-8")
+    def _update(self, factor: float, norm: float) -> None:
+        optimizer, scaler = self._trained.optimizer, self._trained.scaler
+        if self._options.clip_gradient_norm and norm < math.inf:
+            nn.utils.clip_grads_with_norm_(self._parameters, self._options.clip_gradient_norm, torch.tensor(norm))
+        for group in optimizer.param_groups:
+            group["lr"] = group["base_lr"] * factor
+        scaler.step(optimizer)
+        scaler.update()
+        optimizer.zero_grad(set_to_none=True)
+        clamp_temperature(self._model.clip.model)
+
+    def _refuse_non_finite(self, loss: float, norm: float, batch: Batch) -> None:
+        scaler = self._trained.scaler
+        # Under fp16 a gradient that overflows is expected now and then: the scaler passes over that step.
+        overflow_is_expected = scaler.is_enabled() and scaler.get_scale() > _SMALLEST_LOSS_SCALE
+        found = {"loss": loss} if overflow_is_expected else {"loss": loss, "gradient norm": norm}
+        for what, value in found.items():
+            if not math.isfinite(value):
+                self._trained.optimizer.zero_grad(set_to_none=True)
+                raise VerificationError(
+                    f"the {what} is {value} at step {self.progress.step + 1}, "
+                    f"on the clips {', '.join(batch.layout.clip_ids)}",
+                    f"lower --learning-rate; {self._run.checkpoint_file} holds the state from before this step",
+                )
+
+    def _end_epoch_if_due(self, log: MetricsLog | None) -> None:
+        """After an epoch's last step: validate, keep the best state, and save."""
+        progress = self.progress
+        if progress.epoch >= self._options.epochs or progress.number < len(self._batches.order(progress.epoch)):
+            return
+        progress.epoch, progress.number = progress.epoch + 1, 0
+        if self._validate is not None and progress.epoch % self._execution.validate_every == 0:
+            self._note_validation(self._validate(), log)
+        self._save(log)
+
+    def _note_validation(self, metrics: dict[str, float], log: MetricsLog | None) -> None:
+        progress, name = self.progress, self._options.best_by
+        if name not in metrics:
+            raise InputError(f"--best-by {name} cannot be measured: no held-out clip has negatives", "leave it out")
+        if progress.best_score is None or metrics[name] > progress.best_score:
+            progress.best_score, progress.best_step = metrics[name], progress.step
+            progress.validations_since_best = 0
+            if self._processes.is_first:
+                save_weights(self._run.best_file, self._trained, progress)
+        else:
+            progress.validations_since_best += 1
+        if log is not None:
+            log.write({"step": progress.step, "epoch": progress.epoch, "validation": metrics})
+        best = f"best {progress.best_score:.4f} after step {progress.best_step}"
+        self._reporter.info(f"validation after epoch {progress.epoch}: {name} {metrics[name]:.4f} ({best})")
+
+    def _save(self, log: MetricsLog | None) -> None:
+        if log is not None and self._is_whole:
+            log.flush()
+            save_checkpoint(self._run.checkpoint_file, self._trained, self.progress)

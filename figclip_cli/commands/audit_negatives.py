@@ -60,6 +60,6 @@ def _encoder(
 
     def encode(texts: Sequence[str]) -> npt.NDArray[np.float32]:
         features = encode_distinct(clip, texts, reporter=terminal)
-        return np.asarray(features.features[features.rows(texts)].numpy(), dtype=np.float32)
+        return np.asarray(features.gather(features.rows(texts)).numpy(), dtype=np.float32)
 
     return encode

@@ -12,6 +12,7 @@ from typing import Any, Optional
 
 import typer
 
+from figclip_cli.adapt.recipe import recipe_file
 from figclip_cli.console import Terminal
 from figclip_cli.errors import UsageError, nearest
 
@@ -20,6 +21,8 @@ if sys.version_info >= (3, 11):
 else:
     import tomli as tomllib
 
+_MODEL_KEYS = ("model", "pretrained", "activation")
+_FROM_RECIPE = "figclip.from_recipe"
 _NOT_FROM_FILE = {"config", "help", "install_completion", "show_completion"}
 
 
@@ -39,6 +42,42 @@ def load_into_context(context: typer.Context, path: Optional[Path]) -> Optional[
         raise typer.Exit(error.exit_code) from None
     context.default_map = {**(context.default_map or {}), **values}
     return path
+
+
+def load_recipe_into_context(context: typer.Context, name: Optional[str]) -> Optional[str]:  # noqa: UP045
+    """Typer callback of ``--recipe``: put a recipe's values under the flags and ``--config``, above the defaults.
+
+    A recipe names a model with the weights that go with it: another ``--model`` drops both.
+
+    Raises:
+        typer.Exit: With the code of a usage error, when there is no such recipe.
+    """
+    if name is None or context.resilient_parsing:
+        return name
+    try:
+        values = _values_for(context, recipe_file(name))
+    except UsageError as error:
+        Terminal().error(error.message, error.hint)
+        raise typer.Exit(error.exit_code) from None
+    given = dict(context.default_map or {})
+    if "model" in given:
+        values = {key: value for key, value in values.items() if key not in _MODEL_KEYS}
+    context.meta[_FROM_RECIPE] = set(values) - set(given)
+    context.default_map = {**values, **given}
+    return name
+
+
+def without_recipe_weights(context: typer.Context, **weights: Any) -> dict[str, Any]:
+    """Return the values of ``pretrained`` and ``activation``; none from a recipe whose model a flag replaced."""
+    if not _was_typed(context, "model"):
+        return weights
+    dropped = {key for key in context.meta.get(_FROM_RECIPE, ()) if not _was_typed(context, key)}
+    return {key: None if key in dropped else value for key, value in weights.items()}
+
+
+def _was_typed(context: typer.Context, name: str) -> bool:
+    source = context.get_parameter_source(name)
+    return source is not None and source.name == "COMMANDLINE"
 
 
 def _values_for(context: typer.Context, path: Path) -> dict[str, Any]:

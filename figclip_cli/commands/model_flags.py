@@ -28,13 +28,6 @@ class Device(str, Enum):
     cuda = "cuda"
 
 
-class Precision(str, Enum):
-    """Arithmetic of the image tower."""
-
-    fp32 = "fp32"
-    bf16 = "bf16"
-
-
 ModelFlag = Annotated[
     str | None,
     typer.Option("--model", help="open_clip name, or a folder with open_clip_config.json. Default: base-model/"),

@@ -90,7 +90,8 @@ def _leave(terminal: Terminal, error: BaseException) -> NoReturn:
     if terminal.debug:
         terminal.traceback()
     if isinstance(error, FigclipError):
-        terminal.error(error.message, error.hint)
+        if error.message:
+            terminal.error(error.message, error.hint)
         raise typer.Exit(error.exit_code) from None
     if isinstance(error, KeyboardInterrupt):
         terminal.error("interrupted", "run the same command again to go on; adapt wants --resume for that")

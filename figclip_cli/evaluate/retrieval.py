@@ -166,7 +166,7 @@ def _query_features(
     """Return unit features (distinct, D) of distinct queries, the row of each query, and overlong texts."""
     distinct = list(dict.fromkeys(query.texts for query in queries))
     encoded = encode_distinct(clip, [text for texts in distinct for text in texts], reporter=reporter)
-    means = torch.stack([encoded.features[encoded.rows(texts)].mean(0) for texts in distinct])
+    means = torch.stack([encoded.gather(encoded.rows(texts)).mean(0) for texts in distinct])
     row_of = {texts: row for row, texts in enumerate(distinct)}
     rows = np.array([row_of[query.texts] for query in queries], dtype=np.int64)
     return F.normalize(means, dim=-1), rows, len(encoded.overlong)

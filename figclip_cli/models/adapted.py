@@ -44,18 +44,25 @@ def load_base(
     return clip
 
 
-def attach_run(clip: Clip, run: RunFolder) -> Clip:
-    """Attach a run's adapter to its base model, in place; return the clip under the run's name."""
+def attach_run(clip: Clip, run: RunFolder, *, scale: float = 1.0) -> Clip:
+    """Attach a run's adapter to its base model, in place; return the clip under the run's name.
+
+    Args:
+        scale: How far to go from the base (0) to the adapted weights (1), in weight space (arXiv 2109.01903).
+    """
     config = run.load_config()
     lora = config["lora"]
     attach_lora(
         clip.model,
-        LoraConfig(lora["rank"], lora["alpha"], lora["dropout"], tuple(lora["targets"])),
+        LoraConfig(
+            lora["rank"], lora["alpha"], lora["dropout"], tuple(lora["targets"]), lora["blocks"], lora["towers"]
+        ),
         seed=config["seed"],
         image_size=clip.preprocess.size,
+        context_length=clip.context_length,
     )
     state, _ = load_tensors(run.adapter_file, "adapter")
-    load_adapter_state(clip.model, state)
+    load_adapter_state(clip.model, state, scale=scale)
     clip.model.eval()
     return dataclasses.replace(clip, name=run.name)
 

@@ -6,7 +6,7 @@ import hashlib
 import logging
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from typing import Any, cast
 
@@ -17,6 +17,8 @@ from torch import Tensor, nn
 from figclip_cli.errors import InputError
 from figclip_cli.models.source import ModelSource, ResolvedSource, resolve
 from figclip_cli.reporting import SILENT, Reporter
+
+_HALVES = {"bf16": torch.bfloat16, "fp16": torch.float16}
 
 
 @dataclass(frozen=True)
@@ -75,6 +77,11 @@ class Clip:
     def width(self) -> int:
         """Embedding width D."""
         return int(self.model_config["embed_dim"])
+
+    @property
+    def context_length(self) -> int:
+        """Tokens of a text, start and end included."""
+        return int(self.model_config["text_cfg"].get("context_length", 77))
 
     @property
     def device(self) -> torch.device:
@@ -250,6 +257,11 @@ def _quiet_open_clip() -> Iterator[None]:
 def _first_line(error: Exception) -> str:
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
     return (" ".join(lines[:2]) or type(error).__name__)[:300]
+
+
+def autocast(device: torch.device, precision: str) -> AbstractContextManager[object]:
+    """Return the context in which towers compute: autocast under ``bf16`` and ``fp16``, nothing under ``fp32``."""
+    return torch.autocast(device.type, _HALVES[precision]) if precision in _HALVES else nullcontext()
 
 
 def choose_device(name: str) -> torch.device:

@@ -65,12 +65,15 @@ class VideoContextualizer(nn.Module):
             if "token" in name or "embedding" in name:
                 nn.init.normal_(parameter, std=_INIT_STD)
 
-    def forward(self, frames: Tensor, event_mask: Tensor | None = None) -> tuple[Tensor, Tensor]:
+    def forward(
+        self, frames: Tensor, event_mask: Tensor | None = None, frame_mask: Tensor | None = None
+    ) -> tuple[Tensor, Tensor]:
         """Contextualize a batch of clips.
 
         Args:
             frames: (B, P, T, D) frame features.
             event_mask: (B, P) bool, true where the event exists; missing events are not attended to.
+            frame_mask: (B, P, T) bool, true where the frame exists; missing frames are not attended to.
 
         Returns:
             Video tokens (B, D) and event tokens (B, P, D); the tokens of missing events mean nothing.
@@ -92,7 +95,7 @@ class VideoContextualizer(nn.Module):
         )  # (B, P, T, D)
         groups = torch.cat([event, frame], dim=2)  # (B, P, 1 + T, D)
         sequence = torch.cat([video, groups.flatten(1, 2)], dim=1)  # (B, 1 + P (1 + T), D)
-        padding = _padding(event_mask, frames_per_event)
+        padding = _padding(event_mask, frame_mask, frames.shape[:3])
         encoded: Tensor = self.encoder(sequence, src_key_padding_mask=padding)
         event_tokens = encoded[:, 1:].unflatten(1, (events, 1 + frames_per_event))[:, :, 0]  # (B, P, D)
         return encoded[:, 0], event_tokens
@@ -105,12 +108,15 @@ class VideoContextualizer(nn.Module):
             )
 
 
-def _padding(event_mask: Tensor | None, frames_per_event: int) -> Tensor | None:
-    """Return (B, 1 + P (1 + T)) bool, true where a token must not be attended to."""
-    if event_mask is None:
+def _padding(event_mask: Tensor | None, frame_mask: Tensor | None, shape: torch.Size) -> Tensor | None:
+    """Return (B, 1 + P (1 + T)) bool, true where a token must not be attended to; the video token always is."""
+    known = event_mask if event_mask is not None else frame_mask
+    if known is None:
         return None
-    missing = (~event_mask).repeat_interleave(1 + frames_per_event, dim=1)
-    return torch.cat([torch.zeros_like(missing[:, :1]), missing], dim=1)
+    events = event_mask if event_mask is not None else known.new_ones(shape[:2])  # (B, P)
+    frames = frame_mask if frame_mask is not None else known.new_ones(shape)  # (B, P, T)
+    there = torch.cat([events[..., None], frames & events[..., None]], dim=-1).flatten(1)  # (B, P (1 + T))
+    return torch.cat([torch.zeros_like(there[:, :1]), ~there], dim=1)
 
 
 def _heads(width: int) -> int:

@@ -30,3 +30,17 @@ def pool_frames(features: Tensor, *, pooling: Pooling = "mean-l2") -> Tensor:
         return F.normalize(features.mean(dim=-2), dim=-1)
     mean = F.normalize(features, dim=-1).mean(dim=-2)
     return F.normalize(mean, dim=-1) if pooling == "l2-mean-l2" else mean
+
+
+def pool_present_frames(features: Tensor, present: Tensor) -> Tensor:
+    """Pool raw frame features by ``mean-l2`` over the frames that are there.
+
+    Args:
+        features: (..., frames, D) raw frame features.
+        present: (..., frames) bool.
+
+    Returns:
+        (..., D), unit length; zeros where no frame is there.
+    """
+    # The sum has the direction of the mean, and the length is divided out.
+    return F.normalize((features * present[..., None]).sum(dim=-2), dim=-1)

@@ -14,7 +14,8 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from figclip_cli.adapt import AdaptOptions, adapt
+from figclip_cli.adapt import AdaptOptions, ClipLists, Execution, SourceFiles, adapt
+from figclip_cli.adapt import step as step_module
 from figclip_cli.adapt import trainer as trainer_module
 from figclip_cli.errors import InputError, MachineError, UsageError, VerificationError
 from figclip_cli.frames import FramesReader, SamplingRecipe, extract
@@ -29,7 +30,8 @@ QUICK = AdaptOptions(rank=2, epochs=2, batch_clips=3, learning_rate=1e-2, contex
 def run_adapt(prepared, folder, options=QUICK, **flags):
     source = ModelSource(str(prepared / "base-model"))
     run = RunFolder(folder)
-    return adapt([prepared / "frames.h5"], prepared / "prompts.jsonl", run, source=source, options=options, **flags)
+    files = [SourceFiles((prepared / "frames.h5",), prepared / "prompts.jsonl")]
+    return adapt(files, run, source=source, options=options, **flags)
 
 
 def metrics_of(run):
@@ -55,7 +57,7 @@ def test_a_run_folder_holds_everything_and_done_last(finished_run):
     config = finished_run.load_config()
     assert config["model"]["model_cfg"]["quick_gelu"] is True and len(config["model"]["sha256"]) == 64
     assert config["clips"] == {**config["clips"], "annotated": 6, "used": 6, "not_ok": 0}
-    assert len(config["lora"]["modules"]) == 2 and config["frames"]["recipe"]["size"] == 32
+    assert len(config["lora"]["modules"]) == 2 and config["sources"][0]["frames"]["recipe"]["size"] == 32
     assert "| LoRA | rank 2" in finished_run.card_file.read_text()
 
 
@@ -101,7 +103,7 @@ def test_the_same_seed_gives_the_same_bytes_and_another_seed_others(prepared, fi
 
 
 def test_worker_processes_change_nothing(prepared, finished_run, tmp_path):
-    run = run_adapt(prepared, tmp_path / "quick", workers=2).run
+    run = run_adapt(prepared, tmp_path / "quick", execution=Execution(workers=2)).run
     assert (run.path / "adapter.safetensors").read_bytes() == finished_run.adapter_file.read_bytes()
 
 
@@ -160,14 +162,14 @@ def test_an_existing_run_is_neither_overwritten_nor_mixed(prepared, finished_run
 
 
 def test_a_loss_that_is_not_finite_stops_with_its_clips_and_keeps_the_checkpoint(prepared, tmp_path, monkeypatch):
-    real, calls = trainer_module.objective, []
+    real, calls = step_module.objective, []
 
     def breaks_in_the_second_epoch(*arguments, **options):
         terms = real(*arguments, **options)
         calls.append(1)
         return dataclasses.replace(terms, total=terms.total * float("nan")) if len(calls) == 3 else terms
 
-    monkeypatch.setattr(trainer_module, "objective", breaks_in_the_second_epoch)
+    monkeypatch.setattr(step_module, "objective", breaks_in_the_second_epoch)
     with pytest.raises(VerificationError, match="loss is nan at step 3, on the clips v_clip"):
         run_adapt(prepared, tmp_path / "run")
     monkeypatch.undo()
@@ -180,10 +182,11 @@ def test_too_little_memory_says_what_to_lower(prepared, tmp_path, monkeypatch):
     def full(*_, **__):
         raise torch.OutOfMemoryError("CUDA out of memory")
 
-    monkeypatch.setattr(trainer_module, "objective", full)
+    monkeypatch.setattr(step_module, "objective", full)
     with pytest.raises(MachineError, match="out of memory with 3 clips") as caught:
         run_adapt(prepared, tmp_path / "run")
-    assert "--batch-clips" in caught.value.hint
+    assert "a step needs about" in caught.value.message and "of 60 frames" in caught.value.message
+    assert caught.value.hint.startswith("pass --micro-batch-clips 1 (about ")
 
 
 def test_bf16_and_no_contextualizer_and_no_negatives_run(prepared, tmp_path):
@@ -210,8 +213,7 @@ def test_frames_and_prompts_without_a_common_clip_show_one_of_each(prepared, tmp
     source = ModelSource(str(prepared / "base-model"))
     with pytest.raises(InputError, match="no clip in common: 'v_clip.* in the frames, 'v_other.* in the prompts"):
         adapt(
-            [prepared / "frames.h5"],
-            tmp_path / "prompts.jsonl",
+            [SourceFiles((prepared / "frames.h5",), tmp_path / "prompts.jsonl")],
             RunFolder(tmp_path / "run"),
             source=source,
             options=QUICK,
@@ -232,7 +234,7 @@ def test_events_whose_frames_are_of_other_times_are_refused(prepared, tmp_path):
     for name in ("right", "wrong"):
         build([tmp_path / f"{name}.json"], tmp_path / f"{name}.jsonl")
         run = RunFolder(tmp_path / name)
-        arguments = [prepared / "frames.h5"], tmp_path / f"{name}.jsonl", run
+        arguments = [SourceFiles((prepared / "frames.h5",), tmp_path / f"{name}.jsonl")], run
         if name == "right":
             adapt(*arguments, source=source, options=QUICK)
         else:
@@ -249,11 +251,10 @@ def test_clips_without_frames_are_left_out_and_counted(prepared, tmp_path):
     (tmp_path / videos[3].name).write_bytes(data[: len(data) // 2])
     extract([*videos[:3], tmp_path / videos[3].name], tmp_path / "frames.h5", recipe=SamplingRecipe(size=32), workers=1)
     source = ModelSource(str(prepared / "base-model"))
-    summary = adapt(
-        [tmp_path / "frames.h5"], prepared / "prompts.jsonl", RunFolder(tmp_path / "run"), source=source, options=QUICK
-    )
+    files = [SourceFiles((tmp_path / "frames.h5",), prepared / "prompts.jsonl")]
+    summary = adapt(files, RunFolder(tmp_path / "run"), source=source, options=QUICK)
     assert (summary.coverage.prompts, summary.coverage.used, summary.coverage.not_ok) == (6, 3, 1)
-    assert summary.coverage.describe() == "3 of 6 annotated clips have frames (50.0 %); 1 more are short or failed"
+    assert summary.coverage.describe() == "training on 3 of 6 annotated clips (50.0 %); 1 short or failed"
 
 
 def test_frames_of_another_size_or_with_fewer_events_are_refused(prepared, tmp_path):
@@ -262,7 +263,8 @@ def test_frames_of_another_size_or_with_fewer_events_are_refused(prepared, tmp_p
         output = tmp_path / f"{recipe.size}-{recipe.events}.h5"
         extract([prepared / "vidsitu"], output, recipe=recipe, workers=1)
         with pytest.raises(InputError, match=message):
-            adapt([output], prepared / "prompts.jsonl", RunFolder(tmp_path / "run"), source=source, options=QUICK)
+            files = [SourceFiles((output,), prepared / "prompts.jsonl")]
+            adapt(files, RunFolder(tmp_path / "run"), source=source, options=QUICK)
 
 
 def test_several_annotations_of_a_clip_are_chosen_by_seed_epoch_and_clip(prepared, tmp_path):
@@ -273,7 +275,8 @@ def test_several_annotations_of_a_clip_are_chosen_by_seed_epoch_and_clip(prepare
     source, weights = ModelSource(str(prepared / "base-model")), []
     for name in ("a", "b"):
         run = RunFolder(tmp_path / name)
-        adapt([prepared / "frames.h5"], tmp_path / "prompts.jsonl", run, source=source, options=QUICK)
+        files = [SourceFiles((prepared / "frames.h5",), tmp_path / "prompts.jsonl")]
+        adapt(files, run, source=source, options=QUICK)
         weights.append(weights_of(run))
     assert same(*weights)
 
@@ -285,7 +288,7 @@ def test_several_annotations_of_a_clip_are_chosen_by_seed_epoch_and_clip(prepare
         {"batch_clips": 1},
         {"learning_rate": 0.0},
         {"contextualizer_layers": 0},
-        {"rank": 0},
+        {"rank": -1},
         {"targets": ("x",)},
     ],
 )

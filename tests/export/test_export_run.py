@@ -135,7 +135,7 @@ def test_frames_of_another_size_are_refused(finished_run, prepared, tmp_path):
 
 
 def test_a_timm_tower_is_exported_too(tiny_timm_model, prepared, tmp_path):
-    from figclip_cli.adapt import AdaptOptions, adapt
+    from figclip_cli.adapt import AdaptOptions, SourceFiles, adapt
     from figclip_cli.frames import SamplingRecipe, extract
     from figclip_cli.run_folder import RunFolder
 
@@ -143,6 +143,7 @@ def test_a_timm_tower_is_exported_too(tiny_timm_model, prepared, tmp_path):
     run = RunFolder(tmp_path / "run")
     options = AdaptOptions(rank=2, epochs=1, batch_clips=6, learning_rate=1e-3, contextualizer=False)
     source = ModelSource(str(tiny_timm_model))
-    summary = adapt([tmp_path / "f.h5"], prepared / "prompts.jsonl", run, source=source, options=options)
+    files = [SourceFiles((tmp_path / "f.h5",), prepared / "prompts.jsonl")]
+    summary = adapt(files, run, source=source, options=options)
     assert len(summary.modules) == 12
     assert export_open_clip(run, tmp_path / "out").differences["image"] < MAX_DIFFERENCE
