@@ -47,11 +47,12 @@ class Terminal:
         self, *, json_output: bool = False, quiet: bool = False, verbose: bool = False, debug: bool = False
     ) -> None:
         self.json_output = json_output
-        self.quiet = quiet
+        # torchrun starts several processes of one run: the first one speaks for all, each tells its own errors.
+        self._rank = os.environ.get("RANK", "0") if "WORLD_SIZE" in os.environ else "0"
+        self.is_first_process = self._rank == "0"
+        self.quiet = quiet or not self.is_first_process
         self.verbose = verbose
         self.debug = debug
-        # torchrun starts several processes of one run; the first one speaks for all, each tells its own errors.
-        self.is_first_process = os.environ.get("RANK", "0") == "0" or "WORLD_SIZE" not in os.environ
         # File names and annotation go through here: brackets and colons in them are text, not markup or emoji.
         plain: dict[str, Any] = {"highlight": False, "markup": False, "emoji": False, "soft_wrap": True}
         self._out = Console(file=sys.stdout, width=_width(sys.stdout), **plain)
@@ -74,7 +75,8 @@ class Terminal:
 
     def error(self, message: str, hint: str = "") -> None:
         """Say an error and its hint on stderr, each on one line."""
-        self._err.print(f"error: {_one_line(message)}", style="red")
+        who = "" if self.is_first_process else f"process {self._rank}: "
+        self._err.print(f"error: {who}{_one_line(message)}", style="red")
         if hint:
             self._err.print(f"hint: {_one_line(hint)}")
 

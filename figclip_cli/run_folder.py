@@ -113,6 +113,8 @@ class RunFolder:
             elif self.config_file.is_file():
                 self._refuse_other_config(config, may_change)
                 self.done_file.unlink(missing_ok=True)
+                for torn in self.checkpoint_file.parent.glob(".*.tmp"):  # of a program that was killed while writing
+                    torn.unlink(missing_ok=True)
                 write_json(self.config_file, dict(config))
                 return True
         self.path.mkdir(parents=True, exist_ok=True)

@@ -165,7 +165,7 @@ class Batches:
     def order(self, epoch: int) -> list[tuple[ClipRef, ...]]:
         """Return the clips of each step of an epoch.
 
-        A step shows no clip id twice, and a last step of one clip joins the one before.
+        A step shows no clip id twice, and a last step of one clip joins the last one that does not show it yet.
         """
         if epoch not in self._orders:
             newest = max(self._orders, default=epoch)
@@ -180,9 +180,11 @@ class Batches:
         batches: list[tuple[ClipRef, ...]] = []
         while waiting:
             batches.append(_take_distinct(waiting, self._size))
-        if len(batches) > 1 and len(batches[-1]) == 1:
-            single = batches.pop()
-            batches[-1] += single
+        while len(batches) > 1 and len(batches[-1]) == 1:
+            earlier = _last_without(batches[:-1], batches[-1][0].clip_id)
+            if earlier is None:
+                break
+            batches[earlier] += batches.pop()
         return batches
 
     def steps(self, epochs: int) -> int:
@@ -262,10 +264,18 @@ def _take_distinct(waiting: deque[ClipRef], size: int) -> tuple[ClipRef, ...]:
     passed: list[ClipRef] = []
     while waiting and len(batch) < size:
         ref = waiting.popleft()
-        if batch.setdefault(ref.clip_id, ref) is not ref:
+        if ref.clip_id in batch:
             passed.append(ref)
+        else:
+            batch[ref.clip_id] = ref
     waiting.extendleft(reversed(passed))
     return tuple(batch.values())
+
+
+def _last_without(batches: Sequence[Sequence[ClipRef]], clip_id: str) -> int | None:
+    """Return the number of the last batch that does not show a clip id; None where all do."""
+    numbers = reversed(range(len(batches)))
+    return next((n for n in numbers if all(ref.clip_id != clip_id for ref in batches[n])), None)
 
 
 def _compact(*rows: Tensor) -> tuple[Tensor, list[Tensor]]:

@@ -64,8 +64,9 @@ def _from_json(path: Path, text: str) -> list[str]:
         document: Any = json.loads(text)
     except json.JSONDecodeError:
         document = _from_lines(path, text)
-    if isinstance(document, dict):
-        document = list(document)
+    if isinstance(document, dict):  # by its keys one object, or a file of JSON lines that has one line
+        is_line = "format_version" in document or any(isinstance(document.get(key), str) for key in _KEYS)
+        document = _without_header([document]) if is_line else list(document)
     found = [one if isinstance(one, str) else _id_of(one) for one in document]
     if any(one is None for one in found):
         raise InputError(f"clip list {path}: entry {found.index(None) + 1} has no clip id", _HINT)
@@ -81,9 +82,12 @@ def _from_lines(path: Path, text: str) -> list[Any]:
                 documents.append(json.loads(line))
             except json.JSONDecodeError as error:
                 raise InputError(f"clip list {path} is not JSON (line {number}: {error.msg})", _HINT) from error
-    if documents and isinstance(documents[0], dict) and "format_version" in documents[0]:
-        documents = documents[1:]
-    return documents
+    return _without_header(documents)
+
+
+def _without_header(documents: list[Any]) -> list[Any]:
+    is_headed = documents and isinstance(documents[0], dict) and "format_version" in documents[0]
+    return documents[1:] if is_headed else documents
 
 
 def _id_of(entry: Any) -> str | None:

@@ -14,6 +14,8 @@ from figclip_cli.reporting import Reporter
 
 # Of each trained value: itself, its gradient and AdamW's two moments.
 _COPIES_OF_TRAINED = 4
+# What PyTorch's allocator says on Linux and elsewhere; it has no exception of its own.
+_SAID_BY_THE_CPU = ("DefaultCPUAllocator: can't allocate memory", "not enough memory")
 
 
 @dataclass(frozen=True)
@@ -107,7 +109,7 @@ def is_out_of_memory(error: BaseException) -> bool:
     """Return whether an error says that memory ran out, on a GPU or on the CPU."""
     if isinstance(error, (torch.OutOfMemoryError, MemoryError)):
         return True
-    return isinstance(error, RuntimeError) and "not enough memory" in str(error)
+    return isinstance(error, RuntimeError) and any(words in str(error) for words in _SAID_BY_THE_CPU)
 
 
 def advice(need: MemoryNeed, available: int | None, clips: int) -> str:

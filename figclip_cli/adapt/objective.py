@@ -146,5 +146,5 @@ def _event_ids(layout: Layout, natural_negatives: bool) -> Tensor:
 
 
 def _equal_rows(positives: Tensor) -> Tensor:
-    """Return (B,) integers, equal where two clips have the same prompts throughout."""
-    return torch.unique(positives, dim=0, return_inverse=True)[1]
+    """Return (B,) integers, equal where two clips have the same prompts, in any order: their mean is the same text."""
+    return torch.unique(positives.sort(dim=1).values, dim=0, return_inverse=True)[1]

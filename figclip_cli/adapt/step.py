@@ -69,6 +69,11 @@ class Model:
             return self._fixed_logit_scale
         return cast(Tensor, self.clip.model.logit_scale).exp()
 
+    def logit_scale_value(self) -> float:
+        """Return the inverse temperature as a number."""
+        scale = self.logit_scale()
+        return float(scale.detach()) if isinstance(scale, Tensor) else scale
+
     def all_weights(self) -> list[Tensor]:
         """Return all weights and buffers, trained or not."""
         modules: list[nn.Module] = [self.clip.model]

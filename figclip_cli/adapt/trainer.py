@@ -184,7 +184,7 @@ class Trainer:
                     # An overflow that fp16 skipped has no norm; JSON has no infinity.
                     "gradient_norm": norm if math.isfinite(norm) else None,
                     "learning_rate": rate,
-                    "logit_scale": float(self._model.logit_scale()),
+                    "logit_scale": self._model.logit_scale_value(),
                     "clips": len(batch.layout.clip_ids),
                 }
             )

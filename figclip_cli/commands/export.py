@@ -21,6 +21,9 @@ def export(
     model: ModelFlag = None,
     pretrained: PretrainedFlag = None,
     activation: ActivationFlag = None,
+    scale: Annotated[
+        float, typer.Option("--scale", help="How far from the base (0) to the adapted weights (1).", min=0.0, max=1.0)
+    ] = 1.0,
     frames: Annotated[
         list[Path] | None,
         typer.Option("--frames", help="Compare on frames of this file; repeat for several."),
@@ -41,6 +44,7 @@ def export(
         chosen,
         terminal.default(output, Path("export") / chosen.name / "open-clip", "output"),
         source=model_source(terminal, model, pretrained, activation) if model else None,
+        scale=scale,
         frames=frames or (),
         overwrite=overwrite,
         reporter=terminal,

@@ -94,7 +94,8 @@ def _leave(terminal: Terminal, error: BaseException) -> NoReturn:
             terminal.error(error.message, error.hint)
         raise typer.Exit(error.exit_code) from None
     if isinstance(error, KeyboardInterrupt):
-        terminal.error("interrupted", "run the same command again to go on; adapt wants --resume for that")
+        if terminal.is_first_process:
+            terminal.error("interrupted", "run the same command again to go on; adapt wants --resume for that")
         raise typer.Exit(EXIT_INTERRUPTED) from None
     if isinstance(error, BrokenPipeError):
         # The reader of our pipe went away. Point stdout elsewhere so that closing it at exit says nothing.

@@ -95,9 +95,10 @@ def evaluate_retrieval(
     models: dict[str, dict[str, Any]] = {"base": {"name": clip.name, "sha256": clip.sha256}}
     seeds = {"bootstrap": BOOTSTRAP_SEED}
     if run is not None:
-        clip = attach_run(clip, run)
+        clip, config = attach_run(clip, run), run.load_config()
+        if config["lora"]["towers"] != "image":  # the text tower is another one too
+            texts, _, _ = _query_features(clip, queries, reporter)
         by_model["adapted"] = score()
-        config = run.load_config()
         models["adapted"] = {"name": run.name, "adapter_sha256": sha256_of_file(run.adapter_file)}
         seeds["adapt"] = config["seed"]
     _report_ties(by_model, options.ties, reporter)

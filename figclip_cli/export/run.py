@@ -10,7 +10,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from figclip_cli.errors import VerificationError
+from figclip_cli.errors import UsageError, VerificationError
 from figclip_cli.export.open_clip_folder import write_open_clip_folder
 from figclip_cli.export.samples import TEXTS, sample_images
 from figclip_cli.export.verify import (
@@ -50,6 +50,7 @@ def export_open_clip(
     folder: Path,
     *,
     source: ModelSource | None = None,
+    scale: float = 1.0,
     frames: Sequence[Path] = (),
     overwrite: bool = False,
     reporter: Reporter = SILENT,
@@ -60,16 +61,20 @@ def export_open_clip(
         run: A finished run.
         folder: Folder to write. It gets this name only once it is whole and verified.
         source: Where the base model is now, if it moved.
+        scale: How far to go from the base (0) to the adapted weights (1).
         frames: Frames files to compare on; seeded pictures otherwise.
 
     Raises:
+        UsageError: The scale is not between 0 and 1, or the folder exists.
         VerificationError: The re-loaded model differs; the folder is left as ``FOLDER.unfit`` for inspection.
     """
+    if not 0 <= scale <= 1:
+        raise UsageError(f"--scale must be from 0 (the base) to 1 (the adapted weights), got {scale:g}", "try 0.5")
     refuse_existing(folder, overwrite=overwrite)
     base = load_base(run, source=source, reporter=reporter)
     before = {name: tensor.clone() for name, tensor in base.model.state_dict().items()}
     images = sample_images(base.preprocess.size, frames=frames)
-    adapted = attach_run(base, run)
+    adapted = attach_run(base, run, scale=scale)
     reference = reference_features(adapted, images, TEXTS)
     merge_lora(adapted.model)
     state = adapted.model.state_dict()
@@ -82,7 +87,7 @@ def export_open_clip(
         write_open_clip_folder(partial, adapted, state)
         reporter.info("re-loading with open_clip in a fresh process")
         differences = largest_differences(reference, reloaded_features(partial, images, TEXTS))
-        _write_report(partial, run, differences, changed)
+        _write_report(partial, run, scale, differences, changed)
         try:
             check_differences(differences, folder.with_name(folder.name + ".unfit"))
         except VerificationError:
@@ -106,7 +111,9 @@ def _changed(before: Mapping[str, Tensor], after: Mapping[str, Tensor]) -> tuple
     return tuple(name for name in sorted(before) if not torch.equal(before[name], after[name].cpu()))
 
 
-def _write_report(folder: Path, run: RunFolder, differences: dict[str, float], changed: tuple[str, ...]) -> None:
+def _write_report(
+    folder: Path, run: RunFolder, scale: float, differences: dict[str, float], changed: tuple[str, ...]
+) -> None:
     config = run.load_config()
     finite = {kind: (value if value == value else None) for kind, value in differences.items()}
     write_json(
@@ -114,7 +121,8 @@ def _write_report(folder: Path, run: RunFolder, differences: dict[str, float], c
         {
             "run": run.name,
             "base_sha256": config["model"]["sha256"],
-            "lora": {key: config["lora"][key] for key in ("rank", "alpha", "targets")},
+            "lora": {key: config["lora"][key] for key in ("rank", "alpha", "targets", "blocks", "towers")},
+            "scale": scale,
             "largest_difference": finite,
             "bound": MAX_DIFFERENCE,
             "changed_tensors": list(changed),

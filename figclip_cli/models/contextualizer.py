@@ -61,6 +61,8 @@ class VideoContextualizer(nn.Module):
             norm_first=True,
         )
         self.encoder = nn.TransformerEncoder(layer, config.layers, norm=nn.LayerNorm(width), enable_nested_tensor=False)
+        for block in self.encoder.layers:
+            block.self_attn.in_proj_bias.register_hook(_without_key_bias)
         for name, parameter in self.named_parameters():
             if "token" in name or "embedding" in name:
                 nn.init.normal_(parameter, std=_INIT_STD)
@@ -106,6 +108,16 @@ class VideoContextualizer(nn.Module):
                 f"clips of {events} x {frames_per_event} frames; the contextualizer was built for at most "
                 f"{self.config.max_events} x {self.config.max_frames_per_event}"
             )
+
+
+def _without_key_bias(gradient: Tensor) -> Tensor:
+    """Return the gradient of the q, k and v biases with that of k, (D,) of (3D,), set to its true value, zero.
+
+    A bias of the keys shifts all scores of a query alike, which softmax does not see. What autograd finds is rounding
+    noise, and Adam, which divides by its size, would turn it into steps that differ from machine to machine.
+    """
+    q, k, v = gradient.chunk(3)
+    return torch.cat([q, torch.zeros_like(k), v])
 
 
 def _padding(event_mask: Tensor | None, frame_mask: Tensor | None, shape: torch.Size) -> Tensor | None:

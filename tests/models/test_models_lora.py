@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from figclip_cli.errors import InputError, UsageError
-from figclip_cli.models.clip import build_architecture, load_clip
+from figclip_cli.models.clip import load_clip
 from figclip_cli.models.lora import (
     LoraConfig,
     QkvLora,
@@ -16,6 +16,7 @@ from figclip_cli.models.lora import (
     lora_layers,
     merge_lora,
 )
+from figclip_cli.models.lora.config import choose_blocks
 from figclip_cli.models.source import ModelSource
 
 
@@ -129,13 +130,47 @@ def test_attention_equals_pytorchs_in_both_layouts_and_with_a_mask():
             assert torch.allclose(ours(x, x, x, attn_mask=attn_mask)[0], expected, atol=1e-6)
 
 
-def test_cross_attention_and_weights_are_refused_not_computed_wrongly():
+@pytest.mark.parametrize("batch_first", [True, False])
+@pytest.mark.parametrize("targets", [("q", "k", "v"), ("q", "v"), ("k",), ("v",), ("o",)])
+def test_a_query_of_its_own_attends_as_in_the_merged_attention(batch_first, targets):
+    from figclip_cli.models.lora import AdaptedSelfAttention
+
+    torch.manual_seed(0)
+    original = torch.nn.MultiheadAttention(16, 4, batch_first=batch_first).eval()
+    ours = AdaptedSelfAttention(original, LoraConfig(2, 4.0, targets=targets)).eval()
+    for _, layer in lora_layers(ours):
+        torch.nn.init.normal_(layer.lora_A, std=0.3)
+        torch.nn.init.normal_(layer.lora_B, std=0.3)
+    query, memory = torch.randn(3, 3, 16), torch.randn(3, 3, 16)
+    found = ours(query, memory, memory)[0]
+    merged = ours.restored()
+    assert isinstance(merged, torch.nn.MultiheadAttention)
+    assert torch.allclose(found, merged(query, memory, memory, need_weights=False)[0], atol=1e-5)
+
+
+def test_masks_mean_what_they_mean_in_pytorch():
+    """True forbids, a float is added, and three dimensions are one mask for each head."""
+    from figclip_cli.models.lora import AdaptedSelfAttention
+
+    torch.manual_seed(0)
+    original = torch.nn.MultiheadAttention(16, 4, batch_first=True).eval()
+    ours = AdaptedSelfAttention(original, LoraConfig(2, 2.0)).eval()
+    x = torch.randn(2, 5, 16)
+    forbidden = torch.ones(5, 5, dtype=torch.bool).triu(1)
+    for mask in (forbidden, forbidden.float() * -3, torch.randn(8, 5, 5), forbidden.expand(8, 5, 5)):
+        expected = original(x, x, x, need_weights=False, attn_mask=mask)[0]
+        assert torch.allclose(ours(x, x, x, attn_mask=mask)[0], expected, atol=1e-6)
+
+
+def test_two_memories_and_weights_are_refused_not_computed_wrongly():
     from figclip_cli.models.lora import AdaptedSelfAttention
 
     attention = AdaptedSelfAttention(torch.nn.MultiheadAttention(8, 2), LoraConfig(2, 2.0))
     x, y = torch.zeros(3, 1, 8), torch.ones(3, 1, 8)
     with pytest.raises(NotImplementedError):
-        attention(x, y, y)
+        attention(x, x, y)
+    with pytest.raises(NotImplementedError):
+        attention(x, y, x)
     with pytest.raises(NotImplementedError):
         attention(x, x, x, need_weights=True)
     with pytest.raises(NotImplementedError):
@@ -192,37 +227,51 @@ def test_an_adapter_of_another_rank_or_model_is_refused(tiny_model):
         load_adapter_state(clip.model, {name: t for name, t in state.items() if name != sorted(state)[0]})
 
 
-def test_a_convolutional_tower_is_refused():
-    resnet = build_architecture(
-        {
-            "embed_dim": 32,
-            "vision_cfg": {"image_size": 32, "layers": [1, 1, 1, 1], "width": 8},
-            "text_cfg": {"context_length": 77, "vocab_size": 64, "width": 32, "heads": 2, "layers": 1},
-        }
-    )
-    with pytest.raises(InputError, match="LoRA matched no layer"):
-        attach_lora(resnet, LoraConfig(4, 4.0), seed=0, image_size=32)
-
-
-def test_a_tower_that_bypasses_the_layer_is_refused():
-    class Bypassing(torch.nn.Module):
-        def __init__(self):
-            super().__init__()
-            self.qkv = torch.nn.Linear(8, 24)
-
-        def forward(self, x):
-            return torch.nn.functional.linear(x.flatten(1)[:, :8], self.qkv.weight)
-
-    model = torch.nn.Module()
-    model.visual = torch.nn.Sequential(Bypassing())
-    with pytest.raises(InputError, match="no effect"):
-        attach_lora(model, LoraConfig(2, 2.0), seed=0, image_size=8)
-
-
-@pytest.mark.parametrize("values", [{"rank": 0}, {"dropout": 1.0}, {"targets": ()}, {"targets": ("q", "mlp")}])
+@pytest.mark.parametrize(
+    "values",
+    [
+        {"rank": -1},
+        {"rank": 0, "dropout": 0.1},
+        {"alpha": float("nan")},
+        {"dropout": 1.0},
+        {"targets": ()},
+        {"targets": ("q", "mlp")},
+        {"towers": "video"},
+        {"blocks": ""},
+        {"blocks": "last-0"},
+        {"blocks": "middle-2"},
+        {"blocks": "3-0"},
+        {"blocks": "0,,1"},
+        {"blocks": "0-1,x"},
+        {"blocks": "-1"},
+    ],
+)
 def test_settings_that_cannot_be_meant_are_refused(values):
-    with pytest.raises(UsageError):
+    with pytest.raises(UsageError) as caught:
         LoraConfig(**{"rank": 4, "alpha": 4.0, **values})
+    assert caught.value.hint and "\n" not in caught.value.message
+
+
+@pytest.mark.parametrize(
+    ("blocks", "numbers"),
+    [
+        ("all", [0, 1, 2, 3]),
+        ("last-1", [3]),
+        ("last-4", [0, 1, 2, 3]),
+        ("first-2", [0, 1]),
+        ("2", [2]),
+        ("3,0-1", [0, 1, 3]),
+        ("0-2, 1", [0, 1, 2]),
+    ],
+)
+def test_blocks_are_counted_from_zero(blocks, numbers):
+    assert choose_blocks(LoraConfig(4, 4.0, blocks=blocks).blocks, 4, "image") == numbers
+
+
+@pytest.mark.parametrize("blocks", ["last-5", "first-5", "4", "0-4", "0-9999999999"])
+def test_a_block_that_the_tower_does_not_have_is_refused_with_its_count(blocks):
+    with pytest.raises(UsageError, match="the image tower has 4 blocks"):
+        choose_blocks(blocks, 4, "image")
 
 
 def test_the_layer_computes_what_loralib_computes():
@@ -233,6 +282,7 @@ def test_the_layer_computes_what_loralib_computes():
     ours = QkvLora(weight, bias, LoraConfig(3, 6.0, targets=("q", "v")))
     theirs = loralib.MergedLinear(8, 24, r=3, lora_alpha=6.0, enable_lora=[True, False, True], merge_weights=False)
     with torch.no_grad():
+        ours.lora_A.normal_()
         ours.lora_B.normal_()
         for name in ("weight", "bias", "lora_A", "lora_B"):
             getattr(theirs, name).copy_(getattr(ours, name))

@@ -48,7 +48,7 @@ class _FusedProjection(Replacement):
         """Project (..., D) to q, k, v, or to some of them, each (..., D)."""
         count = 3 if parts is None else parts.stop - parts.start
         if self.qkv is not None:
-            y = self.qkv(x) if parts is None else self.qkv.project(x, parts)
+            y = self.qkv(x) if parts is None else self.qkv(x, parts)
         else:
             width = x.shape[-1]
             rows = slice(None) if parts is None else slice(parts.start * width, parts.stop * width)

@@ -94,12 +94,15 @@ class QkvLora(LoraLayer, loralib.MergedLinear):
         self.targets = tuple(part for part in ATTENTION_PARTS if part in config.targets)
         self._share(weight, bias, config, [place for place, yes in enumerate(adapted) if yes])
 
-    def project(self, x: Tensor, parts: slice) -> Tensor:
-        """Project x (..., D) with some of the parts alone, (..., count D).
+    def forward(self, x: Tensor, parts: slice | None = None) -> Tensor:
+        """Project (..., D) to (..., 3 D), or to some of the parts alone.
 
         Args:
             parts: Which of q, k, v: ``slice(0, 1)`` is q, ``slice(1, 3)`` is k and v.
         """
+        return super().forward(x) if parts is None else self._project(x, parts)
+
+    def _project(self, x: Tensor, parts: slice) -> Tensor:
         rows = slice(parts.start * self.in_features, parts.stop * self.in_features)
         weight, bias = self.weight[rows], None if self.bias is None else self.bias[rows]
         inside = [i for i, place in enumerate(self._update.places) if parts.start <= place < parts.stop]
