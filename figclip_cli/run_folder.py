@@ -90,9 +90,7 @@ class RunFolder:
         """Whether the run finished."""
         return self.done_file.is_file()
 
-    def prepare(
-        self, config: Mapping[str, Any], *, may_change: Set[str], resume: bool, overwrite: bool
-    ) -> bool:
+    def prepare(self, config: Mapping[str, Any], *, may_change: Set[str], resume: bool, overwrite: bool) -> bool:
         """Make the folder, or take it up again; return whether an earlier run goes on.
 
         Args:

@@ -94,21 +94,22 @@ def load_checkpoint(path: Path, trained: Trained) -> Progress:
         InputError: The file is damaged, or of another model or version.
     """
     tensors, metadata = load_tensors(path, "checkpoint")
-    progress = _progress(metadata, path)
+    progress, scaler = _position(metadata, path)
     load_weights(trained, tensors)
     moments: dict[int, dict[str, Tensor]] = {}
     for name, tensor in _under("optimizer.", tensors).items():
         index, _, key = name.partition(".")
         moments.setdefault(int(index), {})[key] = tensor
     trained.optimizer.load_state_dict({**trained.optimizer.state_dict(), "state": moments})
-    if metadata["scaler"]:
-        trained.scaler.load_state_dict(metadata["scaler"])
+    if scaler:
+        trained.scaler.load_state_dict(scaler)
     return progress
 
 
-def _progress(metadata: Mapping[str, Any], path: Path) -> Progress:
+def _position(metadata: Mapping[str, Any], path: Path) -> tuple[Progress, dict[str, Any]]:
+    """Return how far a checkpoint is, and the state of its gradient scaler."""
     try:
-        return Progress(**metadata["progress"])
+        return Progress(**metadata["progress"]), metadata["scaler"]
     except (KeyError, TypeError) as error:
         raise InputError(f"checkpoint {path} is of another version of figclip", "start the run anew") from error
 

@@ -82,5 +82,5 @@ def read_tokens(path: Path) -> ContextualTokens:
                 raise InputError(f"{path} is not a tokens file of this version", "make it again with --save-tokens")
             clip_ids = tuple(file["clip_id"].asstr()[:])
             return ContextualTokens(clip_ids, file["videos"][:], file["events"][:], file["event_mask"][:])
-    except (OSError, KeyError, RuntimeError, ValueError) as error:
+    except (OSError, KeyError, RuntimeError, ValueError, TypeError, AttributeError) as error:
         raise InputError(f"tokens file {path} is damaged: {error}", "make it again with --save-tokens") from error

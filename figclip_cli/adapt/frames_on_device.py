@@ -45,12 +45,14 @@ def decoded_on(device: torch.device, frames: JpegFrames, size: int) -> Tensor:
         return torch.empty(0, size, size, 3, dtype=torch.uint8, device=device)
     pictures = list(frames.data.split(list(frames.lengths)))
     try:
-        decoded = decode_jpeg(pictures, mode=ImageReadMode.RGB, device=device)
-        return torch.stack(decoded).permute(0, 2, 3, 1)
+        decoded = torch.stack(decode_jpeg(pictures, mode=ImageReadMode.RGB, device=device))  # (F, 3, S, S)
     except RuntimeError as error:
         if isinstance(error, torch.OutOfMemoryError):
             raise
         raise InputError("a stored picture cannot be decoded", "extract the frames again") from error
+    if decoded.shape[2:] != (size, size):
+        raise InputError(f"a stored picture cannot be decoded to {size} x {size} pixels", "extract the frames again")
+    return decoded.permute(0, 2, 3, 1)
 
 
 def on_device(
@@ -68,7 +70,10 @@ def on_device(
     def moved(batch: Batch) -> Batch:
         layout, frames = batch.layout.to(device), batch.frames
         if isinstance(frames, JpegFrames):
-            frames = decoded_on(device, frames, size)
+            try:
+                frames = decoded_on(device, frames, size)
+            except InputError as error:
+                raise InputError(f"{error.message}, of the clips {', '.join(layout.clip_ids)}", error.hint) from error
         return replace(batch, frames=frames.to(device, non_blocking=True), layout=layout, texts=known_texts(layout))
 
     if device.type != "cuda":

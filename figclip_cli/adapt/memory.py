@@ -15,7 +15,7 @@ from figclip_cli.reporting import Reporter
 # Of each trained value: itself, its gradient and AdamW's two moments.
 _COPIES_OF_TRAINED = 4
 # What PyTorch's allocator says on Linux and elsewhere; it has no exception of its own.
-_SAID_BY_THE_CPU = ("DefaultCPUAllocator: can't allocate memory", "not enough memory")
+_SAID_OF_MEMORY = ("DefaultCPUAllocator: can't allocate memory", "not enough memory", "CUDA error: out of memory")
 
 
 @dataclass(frozen=True)
@@ -109,7 +109,7 @@ def is_out_of_memory(error: BaseException) -> bool:
     """Return whether an error says that memory ran out, on a GPU or on the CPU."""
     if isinstance(error, (torch.OutOfMemoryError, MemoryError)):
         return True
-    return isinstance(error, RuntimeError) and any(words in str(error) for words in _SAID_BY_THE_CPU)
+    return isinstance(error, RuntimeError) and any(words in str(error) for words in _SAID_OF_MEMORY)
 
 
 def advice(need: MemoryNeed, available: int | None, clips: int) -> str:

@@ -19,28 +19,30 @@ class MetricsLog:
     """Append metrics to a run's files.
 
     Args:
-        path: ``metrics.jsonl``. Lines of steps after ``step`` are cut off: those steps are run again.
+        path: ``metrics.jsonl``. Lines of what will be done again are cut off: later steps, later epochs' validation.
         step: Finished steps.
+        epoch: Finished epochs.
         tensorboard: Folder for TensorBoard files; None writes none.
 
     Raises:
         UsageError: TensorBoard is asked for and not installed.
     """
 
-    def __init__(self, path: Path, *, step: int, tensorboard: Path | None = None) -> None:
+    def __init__(self, path: Path, *, step: int, epoch: int, tensorboard: Path | None = None) -> None:
         self._path = path
         self._writer = _tensorboard_writer(tensorboard) if tensorboard else None
         with explaining_disk_errors(path):
             if path.is_file():
-                _cut(path, step)
-            self._file = path.open("a", encoding="utf-8")
+                _cut(path, step, epoch)
+            self._file = path.open("a", encoding="utf-8", buffering=1)  # whole lines, for who looks on
 
     def write(self, metrics: dict[str, Any]) -> None:
         """Append one line; its ``step`` places it."""
         with explaining_disk_errors(self._path):
             self._file.write(canonical_json(metrics) + "\n")
         if self._writer is not None:
-            for name, value in metrics.items():
+            measured = {f"validation/{name}": value for name, value in metrics.get("validation", {}).items()}
+            for name, value in {**metrics, **measured}.items():
                 if isinstance(value, float):
                     self._writer.add_scalar(name, value, metrics["step"])
 
@@ -57,12 +59,14 @@ class MetricsLog:
             self._writer.close()
 
 
-def _cut(path: Path, step: int) -> None:
+def _cut(path: Path, step: int, epoch: int) -> None:
     """Keep the whole lines of the first steps; a torn last line, left by a kill, goes too."""
     kept = []
     for line in path.read_text(encoding="utf-8").splitlines(keepends=True):
         try:
-            if line.endswith("\n") and json.loads(line)["step"] <= step:
+            entry = json.loads(line)
+            is_done = entry["step"] <= step and ("validation" not in entry or entry["epoch"] <= epoch)
+            if line.endswith("\n") and is_done:
                 kept.append(line)
         except (ValueError, KeyError, TypeError):
             continue

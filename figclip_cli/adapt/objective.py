@@ -9,7 +9,7 @@ U distinct texts, R rows that have a prompt (R <= B P).
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 import torch.nn.functional as F
@@ -93,20 +93,36 @@ def objective(
         weights: Of ``clip_event``, ``vc_event``, ``clip_video`` and ``vc_video``; 0 leaves a term out.
         natural_negatives: Whether other events of the same clip are negatives in the event terms.
     """
-    if isinstance(logit_scale, Tensor):
-        scale: Tensor | float = logit_scale.clamp(max=MAX_LOGIT_SCALE)
-    else:
-        scale = min(logit_scale, MAX_LOGIT_SCALE)
     views = clip_views(features, layout, contextualizer)
+    terms = contrastive_terms(
+        views, layout, texts, logit_scale=logit_scale, weights=weights, natural_negatives=natural_negatives
+    )
+    # A term of weight zero leaves its features without a gradient; the towers want one all the same.
+    return replace(terms, total=terms.total + features.sum() * 0.0)
+
+
+def contrastive_terms(
+    views: Views,
+    layout: Layout,
+    texts: Tensor,
+    *,
+    logit_scale: Tensor | float,
+    weights: Mapping[str, float],
+    natural_negatives: bool = True,
+) -> Terms:
+    """Score views against texts; the second half of :func:`objective`, with the same arguments.
+
+    Args:
+        views: What :func:`clip_views` returns.
+    """
+    scale = _at_most(logit_scale, MAX_LOGIT_SCALE)
     present = layout.positives != MISSING  # (B, P)
     event_texts = texts[layout.positives.clamp_min(0)]  # (B, P, D)
-    video_texts = F.normalize((event_texts * present[..., None]).sum(1), dim=-1)  # (B, D)
-    private = layout.negatives[present]  # (R, N)
+    losses: list[Tensor] = []
     parts: dict[str, Tensor] = {}
-
     names = [name for name in views.events if weights[f"{name}_event"]]
-    total = features.sum() * 0.0
     if names:
+        private = layout.negatives[present]  # (R, N)
         event = contrastive_loss(
             [views.events[name][present] for name in names],
             event_texts[present],
@@ -116,20 +132,24 @@ def objective(
             weights=[weights[f"{name}_event"] for name in names],
             logit_scale=scale,
         )
-        total = total + event.loss
+        losses.append(event.loss)
         parts |= {f"{name}_event": event.per_view[i] for i, name in enumerate(names)}
     names = [name for name in views.videos if weights[f"{name}_video"]]
     if names:
         video = contrastive_loss(
             [views.videos[name] for name in names],
-            video_texts,
+            F.normalize((event_texts * present[..., None]).sum(1), dim=-1),  # (B, D)
             ids=torch.stack([_equal_rows(layout.positives), layout.clip_numbers], dim=1),
             weights=[weights[f"{name}_video"] for name in names],
             logit_scale=scale,
         )
-        total = total + video.loss
+        losses.append(video.loss)
         parts |= {f"{name}_video": video.per_view[i] for i, name in enumerate(names)}
-    return Terms(total, parts)
+    return Terms(torch.stack(losses).sum(), parts)
+
+
+def _at_most(value: Tensor | float, limit: float) -> Tensor | float:
+    return value.clamp(max=limit) if isinstance(value, Tensor) else min(value, limit)
 
 
 def _event_ids(layout: Layout, natural_negatives: bool) -> Tensor:

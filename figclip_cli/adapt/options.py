@@ -99,18 +99,12 @@ class AdaptOptions:
                 raise UsageError(f"{_spelled(name)} must be 0 or more, got {getattr(self, name)}", "0 leaves it out")
         if not 0 < self.fraction <= 1:
             raise UsageError(f"--fraction must be above 0 and at most 1, got {self.fraction}", "0.1 is a tenth")
-        self._check_choices()
+        _refuse_below(self, 0, "rank", "warmup_steps", "early_stop")
+        _check_choices(self)
         self._check_objective()
         if self.precision == "fp16" and self.rank == 0:
             raise UsageError("--precision fp16 does not go with --rank 0", "pass --precision bf16 or fp32")
         self.lora()
-
-    def _check_choices(self) -> None:
-        for item in fields(self):
-            choices = item.metadata.get("choices")
-            if choices and getattr(self, item.name) not in choices:
-                value = str(getattr(self, item.name))
-                raise UsageError(f"{_spelled(item.name)} cannot be '{value}'", nearest(value, choices))
 
     def _check_objective(self) -> None:
         for kind, weight in self.anchor.items():
@@ -168,6 +162,11 @@ class Execution:
     tensorboard: bool = _flag(False, "Also write TensorBoard files (extra: tensorboard).", _RUN)
     save_tokens: bool = _flag(False, "Write the contextualizer's tokens of all clips to tokens.h5.", _RUN)
 
+    def __post_init__(self) -> None:
+        _refuse_below(self, 1, "validate_every", "micro_batch_clips")
+        _refuse_below(self, 0, "workers", "checkpoint_every")
+        _check_choices(self)
+
     def as_dict(self) -> dict[str, Any]:
         """Return the settings as plain JSON values."""
         return {item.name: getattr(self, item.name) for item in fields(self)}
@@ -177,7 +176,16 @@ def _spelled(name: str) -> str:
     return "--" + name.replace("_", "-")
 
 
-def _refuse_below(options: AdaptOptions, least: int, *names: str) -> None:
+def _refuse_below(options: AdaptOptions | Execution, least: int, *names: str) -> None:
     for name in names:
-        if getattr(options, name) < least:
-            raise UsageError(f"{_spelled(name)} must be at least {least}, got {getattr(options, name)}", "see --help")
+        value = getattr(options, name)
+        if value is not None and value < least:
+            raise UsageError(f"{_spelled(name)} must be at least {least}, got {value}", "see figclip adapt --help")
+
+
+def _check_choices(options: AdaptOptions | Execution) -> None:
+    for item in fields(options):
+        choices = item.metadata.get("choices")
+        if choices and getattr(options, item.name) not in choices:
+            value = str(getattr(options, item.name))
+            raise UsageError(f"{_spelled(item.name)} cannot be '{value}'", nearest(value, choices))

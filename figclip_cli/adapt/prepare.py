@@ -13,6 +13,7 @@ from figclip_cli.adapt.frames_on_device import choose_jpeg_decoder
 from figclip_cli.adapt.options import AdaptOptions, Execution
 from figclip_cli.adapt.sources import ClipLists, Coverage, Source, SourceFiles, open_sources
 from figclip_cli.adapt.step import Model
+from figclip_cli.adapt.texts import kinds_of_negatives, used_negatives
 from figclip_cli.errors import UsageError
 from figclip_cli.models.clip import Clip, load_clip
 from figclip_cli.models.contextualizer import ContextualizerConfig, VideoContextualizer
@@ -63,8 +64,7 @@ def prepare(
         FigclipError: Something is missing, damaged, or does not fit the rest.
     """
     sources, coverage = open_sources(files, lists, fraction=options.fraction, seed=options.seed, reporter=reporter)
-    if options.early_stop and not coverage.validation:
-        raise UsageError("--early-stop needs held-out clips", "pass --validation LIST")
+    _refuse_unmeasurable(options, sources, coverage)
     clip = load_clip(source, device=device, reporter=reporter)
     for recipe in (one.frames.recipe for one in sources):
         clip.check_frames(size=recipe.size, crop=recipe.crop, reporter=reporter)
@@ -82,6 +82,22 @@ def prepare(
     }
     reporter.info(describe_modules(modules, options, counts["lora_parameters"], counts["base_parameters"]))
     return Prepared(sources, coverage, model, modules, counts, decoder)
+
+
+def _refuse_unmeasurable(options: AdaptOptions, sources: Sequence[Source], coverage: Coverage) -> None:
+    """Refuse what needs validation where there is none, before hours are spent."""
+    needing = {"--early-stop": options.early_stop > 0, "--select best": options.select == "best"}
+    for flag, is_asked in needing.items():
+        if is_asked and not coverage.validation:
+            raise UsageError(f"{flag} needs held-out clips", "pass --validation LIST")
+    if coverage.validation and options.best_by == "hard_negative_accuracy":
+        kinds = kinds_of_negatives(sources, options)
+        held_out = {(number, clip_id) for number, one in enumerate(sources) for clip_id in one.validation_ids}
+        events = ((n, event) for n, source in enumerate(sources) for event in source.events)
+        if not any((n, event.clip_id) in held_out and used_negatives(event, kinds) for n, event in events):
+            raise UsageError(
+                "--best-by hard_negative_accuracy cannot be measured: no held-out clip has negatives", "leave it out"
+            )
 
 
 def _adapted_model(

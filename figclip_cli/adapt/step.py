@@ -18,6 +18,7 @@ from figclip_cli.adapt.options import AdaptOptions
 from figclip_cli.adapt.processes import Processes
 from figclip_cli.adapt.sources import stable_integer
 from figclip_cli.adapt.text_side import TextSide
+from figclip_cli.errors import VerificationError
 from figclip_cli.models.clip import Clip, autocast
 from figclip_cli.models.contextualizer import VideoContextualizer
 from figclip_cli.models.lora import base_weights
@@ -112,6 +113,7 @@ class Step:
         self._micro_batch_clips = micro_batch_clips
         self._weights = options.term_weights()
         self._towers, self._heads = model.parameters()
+        self._is_proven = False
 
     def gradients(self, batch: Batch, step: int, scale_loss: Callable[[Tensor], Tensor] = lambda loss: loss) -> Terms:
         """Add the gradients of a batch to the weights; return its loss, the same in every process.
@@ -140,9 +142,24 @@ class Step:
         scale_loss(terms.total).backward()
         frames.backward()
         self._texts.backward()
+        if not self._is_proven and len(batch.frames):
+            self._prove_all_trained()
         self._processes.sum_gradients(self._towers)
         self._processes.sum_gradients(self._heads, mean=True)
         return terms
+
+    def _prove_all_trained(self) -> None:
+        """Refuse towers that leave a trained weight without a gradient: it would never move, and nothing would show.
+
+        Checkpointing of the reentrant kind does that to a first block whose input needs no gradient.
+        """
+        self._is_proven = True
+        missing = sum(weight.grad is None for weight in self._towers)
+        if missing and self._options.rank:
+            raise VerificationError(
+                f"{missing} of {len(self._towers)} trained weights of the towers get no gradient",
+                "leave out --gradient-checkpointing or --compile; update timm and open_clip_torch",
+            )
 
     def _anchored(self, terms: Terms, features: Tensor, batch: Batch) -> Terms:
         own = torch.cat([self._by_base(part) for part in batch.frames.chunk(self._parts(batch))])  # type: ignore[union-attr]

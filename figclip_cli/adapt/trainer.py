@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterable
 from contextlib import suppress
+from dataclasses import replace
 
 import torch
 from torch import Tensor, nn
@@ -28,7 +29,7 @@ from figclip_cli.adapt.processes import Processes
 from figclip_cli.adapt.speed import Speed
 from figclip_cli.adapt.step import Model, Step, clamp_temperature
 from figclip_cli.adapt.stop_signals import StopSignals
-from figclip_cli.errors import FigclipError, InputError, VerificationError
+from figclip_cli.errors import FigclipError, VerificationError
 from figclip_cli.models.lora import lora_layers
 from figclip_cli.models.tensors import load_tensors
 from figclip_cli.reporting import Progress as ProgressBar
@@ -152,7 +153,12 @@ class Trainer:
         if not self._processes.is_first:
             return None
         folder = self._run.path / "tensorboard" if self._execution.tensorboard else None
-        return MetricsLog(self._run.metrics_file, step=self.progress.step, tensorboard=folder)
+        return MetricsLog(
+            self._run.metrics_file,
+            step=self.progress.step,
+            epoch=self.progress.epoch,
+            tensorboard=folder,
+        )
 
     def _stream(self) -> Iterable[Batch]:
         batches = self._batches.stream(self.progress.epoch, self.progress.number, self._options.epochs)
@@ -241,26 +247,25 @@ class Trainer:
         progress = self.progress
         if progress.epoch >= self._options.epochs or progress.number < len(self._batches.order(progress.epoch)):
             return
-        progress.epoch, progress.number = progress.epoch + 1, 0
-        if self._validate is not None and progress.epoch % self._execution.validate_every == 0:
+        # Before the epoch counts as finished: a run stopped in here validates again.
+        if self._validate is not None and (progress.epoch + 1) % self._execution.validate_every == 0:
             self._note_validation(self._validate(), log)
+        self.progress = replace(self.progress, epoch=progress.epoch + 1, number=0)
         self._save(log)
 
     def _note_validation(self, metrics: dict[str, float], log: MetricsLog | None) -> None:
-        progress, name = self.progress, self._options.best_by
-        if name not in metrics:
-            raise InputError(f"--best-by {name} cannot be measured: no held-out clip has negatives", "leave it out")
-        if progress.best_score is None or metrics[name] > progress.best_score:
-            progress.best_score, progress.best_step = metrics[name], progress.step
-            progress.validations_since_best = 0
+        progress, name, epoch = self.progress, self._options.best_by, self.progress.epoch + 1
+        is_best = progress.best_score is None or metrics[name] > progress.best_score
+        noted = replace(progress, validations_since_best=progress.validations_since_best + 1)
+        if is_best:
+            noted = replace(noted, best_score=metrics[name], best_step=progress.step, validations_since_best=0)
             if self._processes.is_first:
-                save_weights(self._run.best_file, self._trained, progress)
-        else:
-            progress.validations_since_best += 1
+                save_weights(self._run.best_file, self._trained, noted)
+        self.progress = noted
         if log is not None:
-            log.write({"step": progress.step, "epoch": progress.epoch, "validation": metrics})
-        best = f"best {progress.best_score:.4f} after step {progress.best_step}"
-        self._reporter.info(f"validation after epoch {progress.epoch}: {name} {metrics[name]:.4f} ({best})")
+            log.write({"step": noted.step, "epoch": epoch, "validation": metrics})
+        best = f"best {noted.best_score:.4f} after step {noted.best_step}"
+        self._reporter.info(f"validation after epoch {epoch}: {name} {metrics[name]:.4f} ({best})")
 
     def _save(self, log: MetricsLog | None) -> None:
         if log is not None and self._is_whole:

@@ -22,7 +22,7 @@ else:
     import tomli as tomllib
 
 _MODEL_KEYS = ("model", "pretrained", "activation")
-_FROM_RECIPE = "figclip.from_recipe"
+_RECIPE, _CONFIG, _FROM_RECIPE = "figclip.recipe", "figclip.config", "figclip.from_recipe"
 _NOT_FROM_FILE = {"config", "help", "install_completion", "show_completion"}
 
 
@@ -40,7 +40,7 @@ def load_into_context(context: typer.Context, path: Optional[Path]) -> Optional[
     except UsageError as error:
         Terminal().error(error.message, error.hint)
         raise typer.Exit(error.exit_code) from None
-    context.default_map = {**(context.default_map or {}), **values}
+    _put(context, _CONFIG, values)
     return path
 
 
@@ -59,12 +59,18 @@ def load_recipe_into_context(context: typer.Context, name: Optional[str]) -> Opt
     except UsageError as error:
         Terminal().error(error.message, error.hint)
         raise typer.Exit(error.exit_code) from None
-    given = dict(context.default_map or {})
-    if "model" in given:
-        values = {key: value for key, value in values.items() if key not in _MODEL_KEYS}
-    context.meta[_FROM_RECIPE] = set(values) - set(given)
-    context.default_map = {**values, **given}
+    _put(context, _RECIPE, values)
     return name
+
+
+def _put(context: typer.Context, layer: str, values: dict[str, Any]) -> None:
+    """Put a recipe's or a file's values under the flags; the file wins, whichever of the two is named first."""
+    context.meta[layer] = values
+    recipe, config = context.meta.get(_RECIPE, {}), context.meta.get(_CONFIG, {})
+    if "model" in config:
+        recipe = {key: value for key, value in recipe.items() if key not in _MODEL_KEYS}
+    context.meta[_FROM_RECIPE] = set(recipe) - set(config)
+    context.default_map = {**recipe, **config}
 
 
 def without_recipe_weights(context: typer.Context, **weights: Any) -> dict[str, Any]:

@@ -158,14 +158,15 @@ class FramesReader:
 
     def stored(self, clip_id: str) -> list[bytes]:
         """Return the pictures of a clip as they are stored, JPEG or raw bytes; empty where there is none."""
-        file, index, _ = self._locate(clip_id, ok_only=False)
-        first, count = self._frames_of(file, index)
-        if self.recipe.storage == "raw":
-            pixels = self._raw_pixels(clip_id)
-            return [pixels[number].tobytes() if size else b"" for number, size in enumerate(self.stored_sizes(clip_id))]
-        offsets = file["jpeg_offsets"][first : first + count + 1]
-        data = file["jpeg_bytes"][offsets[0] : offsets[-1]].tobytes()
-        return [data[a - offsets[0] : b - offsets[0]] for a, b in zip(offsets[:-1], offsets[1:], strict=True)]
+        file, index, path = self._locate(clip_id, ok_only=False)
+        with _explaining_damage(path):
+            first, count = self._frames_of(file, index)
+            if self.recipe.storage == "raw":
+                pixels, sizes = self._raw_pixels(clip_id), self.stored_sizes(clip_id)
+                return [pixels[number].tobytes() if size else b"" for number, size in enumerate(sizes)]
+            offsets = file["jpeg_offsets"][first : first + count + 1]
+            data = file["jpeg_bytes"][offsets[0] : offsets[-1]].tobytes()
+            return [data[a - offsets[0] : b - offsets[0]] for a, b in zip(offsets[:-1], offsets[1:], strict=True)]
 
     def stored_sizes(self, clip_id: str) -> list[int]:
         """Return how many bytes each picture of a clip has as it is stored, without reading them; 0 is none."""

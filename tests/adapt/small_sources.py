@@ -24,18 +24,18 @@ def picture(clip_id: str, number: int, size: int) -> np.ndarray:
 
 
 def write_small_frames(
-    path, clip_ids, *, events=2, per_event=2, size=8, storage="jpeg", status=None, seconds=4.0, stored_size=None
+    path, clip_ids, *, events=2, per_event=2, size=8, storage="jpeg", status=None, seconds=4.0, start=0.0
 ):
-    """Write a frames file; ``status`` maps some clip ids to another status than ok."""
+    """Write a frames file; ``status`` maps some clip ids to another status than ok; clips begin at ``start``."""
     recipe = SamplingRecipe(events=events, frames_per_event=per_event, size=size, storage=storage)
-    times = tuple((np.arange(recipe.frames) + 0.5) / recipe.frames * seconds)
+    times = tuple(start + (np.arange(recipe.frames) + 0.5) / recipe.frames * seconds)
 
     def pictures(clip_id):
-        arrays = [picture(clip_id, number, stored_size or size) for number in range(recipe.frames)]
+        arrays = [picture(clip_id, number, size) for number in range(recipe.frames)]
         return [a.tobytes() if storage == "raw" else encode_jpeg(a, 95) for a in arrays]
 
     clips = [
-        ClipResult(one, f"{one}.mp4", (status or {}).get(one, "ok"), "", 0.0, seconds, times, ()) for one in clip_ids
+        ClipResult(one, f"{one}.mp4", (status or {}).get(one, "ok"), "", start, seconds, times, ()) for one in clip_ids
     ]
     sizes = [list(map(len, pictures(one))) for one in clip_ids]
     write_frames(path, recipe, clips, sizes, lambda number: pictures(clip_ids[number]))

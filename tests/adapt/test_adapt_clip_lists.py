@@ -27,7 +27,10 @@ FIRST, SECOND = IDS
         ("keys.json", json.dumps({FIRST: {"video": "other"}, SECOND: [1, 2]})),
         ("lines.jsonl", f'{{"clip_id": "{FIRST}"}}\n\n{{"clip": "{SECOND}"}}\n'),
         ("lines.jsonl", f'"{FIRST}"\n"{SECOND}"\n'.replace('"', "")),
-        ("headed.jsonl", f'{{"format": "x", "format_version": 2}}\n{{"clip_id": "{FIRST}"}}\n{{"clip_id": "{SECOND}"}}'),
+        (
+            "headed.jsonl",
+            f'{{"format": "x", "format_version": 2}}\n{{"clip_id": "{FIRST}"}}\n{{"clip_id": "{SECOND}"}}',
+        ),
         ("column.csv", f"n,clip_id\n1,{FIRST}\n2, {SECOND} \n3,\n"),
         ("column.CSV", f"video_id,sentence\r\n{FIRST},a b\r\n{SECOND},\r\n"),
         ("quoted.csv", f'sentence,video\n"one, two",{FIRST}\n"x",{SECOND}\n'),

@@ -313,7 +313,10 @@ def test_float32_is_close_to_float64():
     made = world(BATCHES["several sizes"])
     exact = ours(made).total.item()
     low = replace(
-        made, features=made.features.detach().float(), table=made.table.float(), contextualizer=made.contextualizer.float()
+        made,
+        features=made.features.detach().float(),
+        table=made.table.float(),
+        contextualizer=made.contextualizer.float(),
     )
     terms = ours(low)
     assert terms.total.dtype == torch.float32 and terms.total.item() == pytest.approx(exact, abs=1e-5)

@@ -14,7 +14,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from figclip_cli.adapt import AdaptOptions, ClipLists, Execution, SourceFiles, adapt
+from figclip_cli.adapt import AdaptOptions, Execution, SourceFiles, adapt
 from figclip_cli.adapt import step as step_module
 from figclip_cli.adapt import trainer as trainer_module
 from figclip_cli.errors import InputError, MachineError, UsageError, VerificationError

@@ -123,7 +123,9 @@ def test_the_counts_are_told_in_one_line(tmp_path):
         tmp_path / "f.h5", [*IDS[:16], "extra"], events=1, per_event=1, status={"c00": "short", "c01": "failed"}
     )
     files = SourceFiles((frames,), write_small_prompts(tmp_path / "p.jsonl", prompts))
-    lists = ClipLists(exclude=(listed(tmp_path, "x", ["c02", "c19", "c00"]),), validation=listed(tmp_path, "v", IDS[3:6]))
+    lists = ClipLists(
+        exclude=(listed(tmp_path, "x", ["c02", "c19", "c00"]),), validation=listed(tmp_path, "v", IDS[3:6])
+    )
     notes = Notes()
     _, coverage = open_sources([files], lists, fraction=0.5, seed=0, reporter=notes)
     assert coverage == Coverage(prompts=20, frames=15, not_ok=2, excluded=1, validation=3, unused=5, used=5)
@@ -182,7 +184,8 @@ def test_frames_of_which_none_is_usable_are_refused(tmp_path):
 @pytest.mark.parametrize("name", ["f.h5", "p.jsonl", "x.txt"])
 def test_a_missing_file_is_named(twenty, tmp_path, name):
     files = SourceFiles(
-        (tmp_path / name,) if name == "f.h5" else twenty.frames, tmp_path / name if name == "p.jsonl" else twenty.prompts
+        (tmp_path / name,) if name == "f.h5" else twenty.frames,
+        tmp_path / name if name == "p.jsonl" else twenty.prompts,
     )
     with pytest.raises(InputError, match=name):
         opened([files], ClipLists(exclude=(tmp_path / name,) if name == "x.txt" else ()))
@@ -209,6 +212,11 @@ def test_events_whose_frames_are_of_their_time_or_nearly_are_taken(tmp_path, cha
 def test_events_whose_frames_are_of_other_times_are_refused(tmp_path, change, event_number):
     with pytest.raises(InputError, match=f"1 of 2 events have .*: event {event_number} of clip a is .* frames are of"):
         opened([timed(tmp_path, **change)])
+
+
+def test_times_are_counted_from_where_a_clip_begins_in_its_file(tmp_path):
+    prompts = [event("a", 0, start=0.0, end=2.0), event("a", 1, start=2.0, end=4.0)]
+    assert opened([write_small_source(tmp_path, "s", ["a"], prompts=prompts, start=60.0)])[0].clip_ids == ("a",)
 
 
 def test_the_times_of_clips_that_are_not_used_do_not_matter(tmp_path):

@@ -82,10 +82,7 @@ def test_results_are_on_stdout_and_the_rest_is_not(done):
     assert "(default)" not in done["evaluate"].stdout
     assert "largest difference" in done["export"].stdout
     adapt = done["adapt"]
-    assert (
-        "visual.transformer.resblocks.1.attn" in adapt.stdout
-        and "LoRA on q, k, v of 2 attention blocks" in adapt.stderr
-    )
+    assert "visual.transformer.resblocks.1.attn" in adapt.stdout and "LoRA on q, k, v of 2 modules" in adapt.stderr
     assert not any("\r" in output.stderr + output.stdout or "\x1b" in output.stderr for output in done.values())
 
 
@@ -116,6 +113,23 @@ def test_the_readmes_lines_on_texts_run(lab, tmp_path):
                 (tmp_path / output).unlink(missing_ok=True)
         output = shell(line, tmp_path)
         assert output.returncode == 0, f"{line}: {output.stderr}"
+
+
+def test_the_readmes_lines_on_training_run(done, lab, tmp_path):
+    lab = shutil.copytree(lab, tmp_path / "lab")  # other tests count on the runs of theirs
+    (lab / "valid.txt").write_text("v_clip0000000_seg_0_10\n")
+    (lab / "held-out.txt").write_text("v_clip0000001_seg_0_10\n")
+    (lab / "short.toml").write_text("[adapt]\nepochs = 1\ncontextualizer-layers = 1\n")
+    lines = readme_lines("Training")
+    assert [line.split()[0] for line in lines] == ["figclip"] * 4 + ["torchrun", "figclip"]
+    for line in lines:
+        output = shell(line + (" --config short.toml" if " adapt " in line else ""), lab)
+        assert output.returncode == 0, f"{line}: {output.stderr}"
+    assert all((lab / "runs" / name / "DONE").exists() for name in ("figclip", "watched", "near", "small", "shared"))
+    assert (
+        "excluded: 1 clips dropped, of 1 on the lists"
+        in shell(f"{lines[1]} --config short.toml --overwrite", lab).stderr
+    )
 
 
 @pytest.mark.parametrize(

@@ -20,7 +20,8 @@ def summary(tmp_path_factory):
     """The demo on a world of few clips, for one epoch."""
     patch = pytest.MonkeyPatch()
     patch.setattr(run_module, "CLIPS", {"train": 6, "valid": 1, "test": 5})
-    patch.setattr(run_module, "RECIPE", {**run_module.RECIPE, "epochs": 1, "batch_clips": 3})
+    recipe = run_module.options_of_recipe
+    patch.setattr(run_module, "options_of_recipe", lambda name, **c: recipe(name, **c, epochs=1, batch_clips=3))
     yield run_demo(tmp_path_factory.mktemp("demo") / "demo", workers=1)
     patch.undo()
 
