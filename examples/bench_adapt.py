@@ -177,7 +177,7 @@ def needed_flops(folder: Path, arguments: argparse.Namespace, frames: int) -> fl
     """
     clip = loaded(folder)
     counter = FlopCounterMode(display=False)
-    with counter, torch.no_grad():
+    with counter:  # with gradients: without them attention takes a path that is not counted
         clip.encode_image(torch.zeros(1, 3, arguments.size, arguments.size))
     forward = counter.get_total_flops() * frames
     visual: Any = clip.visual

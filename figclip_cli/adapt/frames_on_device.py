@@ -24,11 +24,26 @@ def choose_jpeg_decoder(asked: str, device: torch.device, *, stored_as_jpeg: boo
     Raises:
         UsageError: nvjpeg is asked for where it cannot be.
     """
-    possible = device.type == "cuda" and stored_as_jpeg
+    why = ""
+    if device.type != "cuda":
+        why = f"the device is {device.type}"
+    elif not stored_as_jpeg:
+        why = "the frames are stored raw"
+    elif not _torchvision_decodes():
+        why = "this torchvision decodes no JPEG"
+    possible = not why
     if asked == "nvjpeg" and not possible:
-        why = "the frames are stored raw" if device.type == "cuda" else f"the device is {device.type}"
         raise UsageError(f"--jpeg-decoder nvjpeg cannot be used: {why}", "leave it out")
     return "nvjpeg" if possible and asked != "cpu" else "cpu"
+
+
+def _torchvision_decodes() -> bool:
+    """Return whether torchvision still has what it has announced to give up."""
+    try:
+        from torchvision.io import decode_jpeg  # noqa: F401
+    except ImportError:
+        return False
+    return True
 
 
 def decoded_on(device: torch.device, frames: JpegFrames, size: int) -> Tensor:
