@@ -83,6 +83,8 @@ def _explained(error: Exception, number: int | None, path: Path) -> Exception:
         return MachineError(f"no space left on the device that holds {path}", "free some space, then run it again")
     if number in (errno.EACCES, errno.EPERM, errno.EROFS):
         return MachineError(f"{path} cannot be written: {os.strerror(number)}", "choose another place")
+    if number in (errno.ENOTDIR, errno.EEXIST, errno.EISDIR):
+        return MachineError(f"{path} cannot be made: {os.strerror(number)}", "choose another place")
     if number in (errno.EDQUOT, errno.EIO):
         return MachineError(f"{path} cannot be written: {os.strerror(number)}", "see to the disk, then run it again")
     return error

@@ -16,10 +16,11 @@ from typing import Any
 
 from figclip_cli import __version__
 from figclip_cli.errors import InputError, UsageError
-from figclip_cli.files import clear, read_json, write_json
+from figclip_cli.files import clear, explaining_disk_errors, read_json, write_json
 
 RUN_FORMAT = "figclip-run"
 RUN_FORMAT_VERSION = 2
+_RESULT = "result"
 DEFAULT_RUNS = Path("runs")
 _PACKAGES = ("torch", "open_clip_torch", "loralib", "av", "h5py", "numpy", "safetensors", "triton")
 
@@ -71,6 +72,11 @@ class RunFolder:
         return self.path / "checkpoints" / "best.safetensors"
 
     @property
+    def failure_file(self) -> Path:
+        """State from before a step whose loss or gradient was not finite."""
+        return self.path / "checkpoints" / "before-failure.safetensors"
+
+    @property
     def tokens_file(self) -> Path:
         """The contextualizer's tokens of all clips, where they were asked for."""
         return self.path / "tokens.h5"
@@ -90,44 +96,74 @@ class RunFolder:
         """Whether the run finished."""
         return self.done_file.is_file()
 
-    def prepare(self, config: Mapping[str, Any], *, may_change: Set[str], resume: bool, overwrite: bool) -> bool:
-        """Make the folder, or take it up again; return whether an earlier run goes on.
+    def check(self, config: Mapping[str, Any], *, may_change: Set[str], resume: bool, overwrite: bool) -> bool:
+        """Return whether an earlier run goes on; touch nothing.
 
         Args:
             may_change: Keys of the configuration that may differ from the run that is resumed.
 
         Raises:
-            UsageError: The folder exists and neither flag allows touching it, or the run to resume was made
-                with another configuration.
+            UsageError: The folder exists and neither flag allows touching it, the run to resume was made with another
+                configuration, or what would be replaced is not a run.
         """
-        if self.path.exists() and any(self.path.iterdir() if self.path.is_dir() else [self.path]):
-            if overwrite:
+        if resume and overwrite:
+            raise UsageError("--resume and --overwrite contradict each other", "leave one out")
+        if not self.path.exists() or (self.path.is_dir() and not any(self.path.iterdir())):
+            return False
+        if not (overwrite or resume):
+            raise UsageError(
+                f"the run folder {self.path} already exists",
+                "pass --resume to go on with it, --overwrite to start anew, or --name for another folder",
+            )
+        if not self.path.is_dir() or not self._is_run():
+            raise UsageError(f"{self.path} is not a run of figclip, and is left alone", "choose another --name")
+        if resume:
+            self._refuse_other_config(config, may_change)
+        return resume
+
+    def begin(self, config: Mapping[str, Any], *, resuming: bool) -> None:
+        """Make the folder, or take it up again; what stood in its place is gone. Call :meth:`check` first.
+
+        Raises:
+            MachineError: The folder cannot be written.
+        """
+        with explaining_disk_errors(self.path):
+            if not resuming:
                 clear(self.path)
-            elif not resume:
-                raise UsageError(
-                    f"the run folder {self.path} already exists",
-                    "pass --resume to go on with it, --overwrite to start anew, or --name for another folder",
-                )
-            elif self.config_file.is_file():
-                self._refuse_other_config(config, may_change)
-                self.done_file.unlink(missing_ok=True)
-                for torn in self.checkpoint_file.parent.glob(".*.tmp"):  # of a program that was killed while writing
-                    torn.unlink(missing_ok=True)
-                write_json(self.config_file, dict(config))
-                return True
-        self.path.mkdir(parents=True, exist_ok=True)
+            self.path.mkdir(parents=True, exist_ok=True)
+            self.done_file.unlink(missing_ok=True)
+            for torn in self.checkpoint_file.parent.glob(".*.tmp"):  # of a program that was killed while writing
+                torn.unlink(missing_ok=True)
         write_json(self.config_file, dict(config))
-        return False
+        now, earlier = environment(), {}
+        if resuming and self.environment_file.is_file():
+            earlier = read_json(self.environment_file, "environment of the run")
+            now = {**earlier, "resumed": [*earlier.get("resumed", ()), now]}
+        write_json(self.environment_file, now)
+
+    def _is_run(self) -> bool:
+        """Return whether the folder holds a run, of whatever version, or the beginnings of one."""
+        if not self.config_file.is_file():
+            return False
+        config = read_json(self.config_file, "run configuration")
+        return isinstance(config, dict) and config.get("format") == RUN_FORMAT
 
     def _refuse_other_config(self, config: Mapping[str, Any], may_change: Set[str]) -> None:
         stored = read_json(self.config_file, "run configuration")
-        keys = {*stored, *config} - may_change
+        keys = {*stored, *config} - may_change - {_RESULT}
         differing = sorted(key for key in keys if stored.get(key) != config.get(key))
         if differing:
             raise UsageError(
                 f"{self.path} was started with another {', '.join(differing)}",
                 "resume with the flags and files of that run, or choose another --name",
             )
+
+    def finish(self, config: Mapping[str, Any], result: Mapping[str, Any], card: str) -> None:
+        """Write how the run ended, its model card, and ``DONE``."""
+        write_json(self.config_file, {**config, _RESULT: dict(result)})
+        with explaining_disk_errors(self.path):
+            self.card_file.write_text(card, encoding="utf-8")
+            self.done_file.touch()
 
     def load_config(self) -> dict[str, Any]:
         """Return the configuration of a finished run.

@@ -8,18 +8,22 @@ Shape letters: B clips, P events, T frames an event, N negatives, S pixels.
 
 from __future__ import annotations
 
+import math
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
-from typing import Any
+from dataclasses import dataclass
+from functools import lru_cache
 
 import numpy as np
+import numpy.typing as npt
 import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
-from figclip_cli.adapt.sources import Source, stable_integer
-from figclip_cli.adapt.texts import MISSING, ClipRef, ClipTexts
+from figclip_cli.adapt.chance import stable_integer
+from figclip_cli.adapt.layout import Layout, lay_out
+from figclip_cli.adapt.sources import Source
+from figclip_cli.adapt.texts import ClipRef, ClipTexts
 from figclip_cli.errors import FigclipError
 
 
@@ -29,37 +33,6 @@ class JpegFrames:
 
     data: Tensor
     lengths: tuple[int, ...]
-
-
-@dataclass(frozen=True)
-class Layout:
-    """Where the frames and texts of a batch of clips belong. Small, and the same in every process of a run.
-
-    Attributes:
-        clip_ids: B clip ids.
-        frame_index: (B, P, T) int64 rows of the batch's frames; -1 where a clip has fewer events or frames.
-        positives: (B, P) int64 rows of ``text_rows``, -1 where an event has no prompt. Equal texts have equal rows.
-        negatives: (B, P, N) int64 rows of ``text_rows``, -1 where there is no negative.
-        kinds: (B, P, N) int64 number of each negative's kind, -1 where there is no negative.
-        text_rows: (U,) int64 rows of the run's table of texts that the batch needs, sorted and distinct.
-        clip_numbers: (B,) int64, equal where two clips have one id.
-        is_dense: No clip has fewer events or frames than another: ``frame_index`` counts from 0.
-    """
-
-    clip_ids: tuple[str, ...]
-    frame_index: Tensor
-    positives: Tensor
-    negatives: Tensor
-    kinds: Tensor
-    text_rows: Tensor
-    clip_numbers: Tensor
-    is_dense: bool
-
-    def to(self, device: torch.device) -> Layout:
-        """Return the layout with its tensors on a device; ``text_rows`` stay, they look things up on the CPU."""
-        moving = {k: v for k, v in vars(self).items() if isinstance(v, Tensor) and k != "text_rows"}
-        moved: dict[str, Any] = {k: v.to(device, non_blocking=True) for k, v in moving.items()}
-        return replace(self, **moved)
 
 
 @dataclass(frozen=True)
@@ -160,18 +133,16 @@ class Batches:
         self._rank, self._processes = rank, processes
         self._workers, self._pin_memory = workers, pin_memory
         self._dataset = FrameDataset(sources, as_jpeg=as_jpeg)
-        self._orders: dict[int, list[tuple[ClipRef, ...]]] = {}
+        # Asked for by the loader, its plan and the trainer, which may be in neighbouring epochs.
+        self._order = lru_cache(maxsize=4)(self._drawn)
+        self._passes: DataLoader[Frames] | None = None
 
     def order(self, epoch: int) -> list[tuple[ClipRef, ...]]:
         """Return the clips of each step of an epoch.
 
         A step shows no clip id twice, and a last step of one clip joins the last one that does not show it yet.
         """
-        if epoch not in self._orders:
-            newest = max(self._orders, default=epoch)
-            self._orders = {one: self._orders[one] for one in (newest,) if one in self._orders}
-            self._orders[epoch] = self._drawn(epoch)
-        return self._orders[epoch]
+        return self._order(epoch)
 
     def _drawn(self, epoch: int) -> list[tuple[ClipRef, ...]]:
         shown = [ref for number, source in enumerate(self._sources) for ref in self._shown(number, source, epoch)]
@@ -189,57 +160,61 @@ class Batches:
 
     def steps(self, epochs: int) -> int:
         """Return how many steps the first ``epochs`` epochs have."""
-        return sum(len(self.order(epoch)) for epoch in range(epochs))
+        ids = [clip_id for source in self._sources for clip_id in source.clip_ids]
+        if len(set(ids)) < len(ids) or any(source.weight != 1 for source in self._sources):
+            return sum(len(self._drawn(epoch)) for epoch in range(epochs))
+        of_epoch = math.ceil(len(ids) / self._size)
+        return epochs * (of_epoch - (of_epoch > 1 and len(ids) % self._size == 1))  # a last single clip joins
 
     def _shown(self, number: int, source: Source, epoch: int) -> list[ClipRef]:
-        """Return the clips of a source that an epoch shows, as often as the weight says."""
+        """Return the clips of a source that an epoch shows, as often as the weight says.
+
+        The part of a weight after the point walks through the clips in an order of its own, and goes on in the next
+        epoch where it stopped: every clip has its turn.
+        """
         refs = [ClipRef(number, clip_id) for clip_id in source.clip_ids]
         whole, rest = divmod(source.weight, 1)
-        generator = np.random.default_rng(stable_integer(self._seed, epoch, number, "weight"))
-        some = generator.permutation(len(refs))[: round(rest * len(refs))]
-        return refs * int(whole) + [refs[i] for i in sorted(some)]
+        first, end = (math.floor(turn * rest * len(refs) + 1e-9) for turn in (epoch, epoch + 1))
+        return refs * int(whole) + [self._in_turn(number, refs, place) for place in range(first, end)]
+
+    def _in_turn(self, number: int, refs: Sequence[ClipRef], place: int) -> ClipRef:
+        turn, position = divmod(place, len(refs))
+        return refs[_permutation(stable_integer(self._seed, number, turn, "weight"), len(refs))[position]]
 
     def stream(self, epoch: int, number: int, epochs: int) -> Iterator[Batch]:
         """Yield all batches from step ``number`` of ``epoch`` to the end of epoch ``epochs - 1``."""
         plan = _Plan(self, epoch, number, epochs)
-        loader = DataLoader(
+        return self._through(plan, self._loader(plan))
+
+    def one_pass(self) -> Iterator[Batch]:
+        """Yield the batches of the first epoch; workers stay for the next time."""
+        plan = _Plan(self, 0, 0, 1)
+        if self._passes is None:
+            self._passes = self._loader(plan, stay=True)
+        return self._through(plan, self._passes)
+
+    def _loader(self, plan: _Plan, *, stay: bool = False) -> DataLoader[Frames]:
+        return DataLoader(
             self._dataset,
             batch_sampler=_Shares(plan, self._share),
             num_workers=self._workers,
             multiprocessing_context="spawn" if self._workers else None,
             collate_fn=self._dataset.join,
             pin_memory=self._pin_memory,
+            persistent_workers=stay and self._workers > 0,
         )
-        for (at_epoch, at_number, refs), frames in zip(plan, loader, strict=True):
+
+    def _through(self, plan: _Plan, loader: DataLoader[Frames]) -> Iterator[Batch]:
+        for (epoch, number, refs), frames in zip(plan, loader, strict=True):
             if isinstance(frames, FigclipError):
                 raise frames
             counts = tuple(sum(self._frames_of(ref) for ref in self._share(refs, rank)) for rank in self._ranks)
-            yield Batch(self.layout(refs, at_epoch), frames, counts, at_epoch, at_number)
+            yield Batch(self.layout(refs, epoch), frames, counts, epoch, number)
 
     def layout(self, refs: Sequence[ClipRef], epoch: int) -> Layout:
         """Return where the frames and texts of these clips belong."""
-        chosen = [self._chosen(ref, epoch) for ref in refs]
         recipes = [self._sources[ref.source].frames.recipe for ref in refs]
-        events = max(recipe.events for recipe in recipes)
-        frames = max(recipe.frames_per_event for recipe in recipes)
-        width = max(texts.negatives.shape[1] for texts in chosen)
-        index = torch.full((len(refs), events, frames), MISSING)
-        positives = torch.full((len(refs), events), MISSING)
-        negatives, kinds = (torch.full((len(refs), events, width), MISSING) for _ in range(2))
-        first = 0
-        for row, (recipe, texts) in enumerate(zip(recipes, chosen, strict=True)):
-            own, of_event = recipe.events, recipe.frames_per_event
-            index[row, :own, :of_event] = first + torch.arange(recipe.frames).view(own, of_event)
-            first += recipe.frames
-            positives[row, :own] = texts.positives
-            negatives[row, :own, : texts.negatives.shape[1]] = texts.negatives
-            kinds[row, :own, : texts.kinds.shape[1]] = texts.kinds
-        number_of = {clip_id: number for number, clip_id in enumerate(dict.fromkeys(ref.clip_id for ref in refs))}
-        clip_numbers = torch.tensor([number_of[ref.clip_id] for ref in refs])
-        text_rows, (positives, negatives) = _compact(positives, negatives)
-        clip_ids = tuple(ref.clip_id for ref in refs)
-        is_dense = first == index.numel()
-        return Layout(clip_ids, index, positives, negatives, kinds, text_rows, clip_numbers, is_dense)
+        return lay_out([ref.clip_id for ref in refs], recipes, [self._chosen(ref, epoch) for ref in refs])
 
     def _chosen(self, ref: ClipRef, epoch: int) -> ClipTexts:
         annotations = self._texts[ref]
@@ -256,6 +231,11 @@ class Batches:
         """Return the clips that one process encodes: a stretch of the batch, as equal as can be."""
         rank = self._rank if rank is None else rank
         return refs[len(refs) * rank // self._processes : len(refs) * (rank + 1) // self._processes]
+
+
+@lru_cache(maxsize=8)
+def _permutation(seed: int, count: int) -> npt.NDArray[np.int64]:
+    return np.random.default_rng(seed).permutation(count)
 
 
 def _take_distinct(waiting: deque[ClipRef], size: int) -> tuple[ClipRef, ...]:
@@ -276,13 +256,6 @@ def _last_without(batches: Sequence[Sequence[ClipRef]], clip_id: str) -> int | N
     """Return the number of the last batch that does not show a clip id; None where all do."""
     numbers = reversed(range(len(batches)))
     return next((n for n in numbers if all(ref.clip_id != clip_id for ref in batches[n])), None)
-
-
-def _compact(*rows: Tensor) -> tuple[Tensor, list[Tensor]]:
-    """Return the distinct rows that occur, sorted, and each tensor in terms of their positions; -1 stays."""
-    distinct = torch.unique(torch.cat([one.flatten() for one in rows]))
-    distinct = distinct[distinct != MISSING]
-    return distinct, [torch.where(one == MISSING, MISSING, torch.searchsorted(distinct, one)) for one in rows]
 
 
 class _Plan:

@@ -23,6 +23,7 @@ tasks that read event tokens.
 | objective | {objective} |
 | contextualizer | {contextualizer} |
 | training | {epochs} epochs of {batch_clips} clips a step, AdamW, {schedule} rate {learning_rate:g}, seed {seed} |
+| these weights | {selected} |
 
 ## Adapted modules
 
@@ -35,8 +36,8 @@ with its base; `figclip export` merges it into ordinary open_clip weights.
 """
 
 
-def model_card(name: str, config: Mapping[str, Any]) -> str:
-    """Return the card of a run from its resolved configuration."""
+def model_card(name: str, config: Mapping[str, Any], result: Mapping[str, Any]) -> str:
+    """Return the card of a run from its resolved configuration and how it ended."""
     lora, model, clips = config["lora"], config["model"], config["clips"]
     source = model["source"]
     rows = "\n".join(f"| `{m['name']}` | {m['kind']} | {m['parameters']:,} |" for m in lora["modules"])
@@ -60,6 +61,7 @@ def model_card(name: str, config: Mapping[str, Any]) -> str:
         learning_rate=config["learning_rate"],
         schedule=config["schedule"],
         seed=config["seed"],
+        selected=_selected(result),
         modules=rows,
     )
 
@@ -81,3 +83,11 @@ def _objective(config: Mapping[str, Any]) -> str:
     negatives = "hard negatives" if config["hard_negatives"] else "no hard negatives"
     natural = "same-video negatives" if config["natural_negatives"] else "no same-video negatives"
     return ", ".join([*weights, *anchors, negatives, natural])
+
+
+def _selected(result: Mapping[str, Any]) -> str:
+    done = f"of {result['steps']} in {result['epochs']} epochs"
+    said = f"{result['selected']}, after step {result['selected_step']} {done}"
+    if result["best_score"] is None:
+        return said
+    return f"{said}; best {result['best_by']} {result['best_score']:.4f} after step {result['best_step']}"

@@ -87,14 +87,26 @@ def save_checkpoint(path: Path, trained: Trained, progress: Progress) -> None:
     save_tensors(path, tensors, {"progress": asdict(progress), "scaler": trained.scaler.state_dict()})
 
 
-def load_checkpoint(path: Path, trained: Trained) -> Progress:
-    """Restore a checkpoint in place; return how far it is.
+def read_checkpoint(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]] | None:
+    """Return the tensors and the metadata of a checkpoint; None where there is none yet.
 
     Raises:
-        InputError: The file is damaged, or of another model or version.
+        InputError: The file is damaged, or of another version.
     """
+    if not path.is_file():
+        return None
     tensors, metadata = load_tensors(path, "checkpoint")
-    progress, scaler = _position(metadata, path)
+    _position(metadata, path)
+    return tensors, metadata
+
+
+def restore(trained: Trained, tensors: Mapping[str, Tensor], metadata: Mapping[str, Any]) -> Progress:
+    """Put what was read from a checkpoint in place; return how far it is.
+
+    Raises:
+        InputError: It is of another model.
+    """
+    progress, scaler = _position(metadata, None)
     load_weights(trained, tensors)
     moments: dict[int, dict[str, Tensor]] = {}
     for name, tensor in _under("optimizer.", tensors).items():
@@ -106,7 +118,7 @@ def load_checkpoint(path: Path, trained: Trained) -> Progress:
     return progress
 
 
-def _position(metadata: Mapping[str, Any], path: Path) -> tuple[Progress, dict[str, Any]]:
+def _position(metadata: Mapping[str, Any], path: Path | None) -> tuple[Progress, dict[str, Any]]:
     """Return how far a checkpoint is, and the state of its gradient scaler."""
     try:
         return Progress(**metadata["progress"]), metadata["scaler"]

@@ -65,6 +65,9 @@ def _from_json(path: Path, text: str) -> list[str]:
     except json.JSONDecodeError:
         document = _from_lines(path, text)
     if isinstance(document, dict):  # by its keys one object, or a file of JSON lines that has one line
+        if document and all(isinstance(value, list) for value in document.values()):
+            named = ", ".join(f"'{key}'" for key in list(document)[:4])
+            raise InputError(f"clip list {path} is an object of lists: {named}", "write the one you mean to a file")
         is_line = "format_version" in document or any(isinstance(document.get(key), str) for key in _KEYS)
         document = _without_header([document]) if is_line else list(document)
     found = [one if isinstance(one, str) else _id_of(one) for one in document]

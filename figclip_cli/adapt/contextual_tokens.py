@@ -13,7 +13,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from figclip_cli.adapt.batches import Layout
+from figclip_cli.adapt.layout import Layout
 from figclip_cli.adapt.texts import MISSING
 from figclip_cli.errors import InputError
 from figclip_cli.files import replacing, require_file

@@ -24,21 +24,26 @@ class PartwiseFeatures:
         inputs: (N, ...) all of this process's inputs.
         parts: How many parts; 1 encodes all at once and keeps everything.
         seed: Gives each part a seed, so that dropout draws the same numbers both times; None where nothing is drawn.
+        trained: Whether anything in ``encode`` is; if not, the features have no gradient and cost none.
 
     Attributes:
         features: (N, D) float32, to compute a loss from.
     """
 
-    def __init__(self, encode: Encode, inputs: Tensor, *, parts: int, seed: Callable[[int], int] | None) -> None:
+    def __init__(
+        self, encode: Encode, inputs: Tensor, *, parts: int, seed: Callable[[int], int] | None, trained: bool = True
+    ) -> None:
         self._encode = encode
         self._inputs = [part for part in inputs.chunk(max(1, parts)) if len(part)] or [inputs]
         self._seed = seed
         self._leaves: list[Tensor] = []
-        for number in range(len(self._inputs) - 1):
-            with torch.no_grad():
-                leaf = self._encode_part(number)
-            self._leaves.append(leaf.requires_grad_())
-        self.features = torch.cat([*self._leaves, self._encode_part(len(self._inputs) - 1)])
+        last = len(self._inputs) - 1
+        with torch.no_grad():
+            encoded = [self._encode_part(number) for number in range(last + (not trained))]
+        if trained:
+            self._leaves = [features.requires_grad_() for features in encoded]
+            encoded.append(self._encode_part(last))
+        self.features = torch.cat(encoded)
 
     def _encode_part(self, number: int) -> Tensor:
         if self._seed is not None:
@@ -48,6 +53,7 @@ class PartwiseFeatures:
     def backward(self) -> None:
         """Send the features' gradients into the weights; call it after the loss's own ``backward``."""
         for number, leaf in enumerate(self._leaves):
-            features = self._encode_part(number)
-            if leaf.grad is not None and features.requires_grad:
-                features.backward(leaf.grad)
+            if leaf.grad is not None:
+                features = self._encode_part(number)
+                if features.requires_grad:
+                    features.backward(leaf.grad)

@@ -12,7 +12,8 @@ from typing import TypeVar
 import torch
 from torch import Tensor
 
-from figclip_cli.adapt.batches import Batch, JpegFrames, Layout
+from figclip_cli.adapt.batches import Batch, JpegFrames
+from figclip_cli.adapt.layout import Layout
 from figclip_cli.errors import InputError, UsageError
 
 Item = TypeVar("Item")

@@ -16,6 +16,8 @@ from figclip_cli.adapt.text_side import TextSide
 from figclip_cli.adapt.validation import score_events, validation_metrics
 from figclip_cli.models.lora import lora_layers
 
+Validate = Callable[[Callable[[], bool]], dict[str, float]]
+
 
 @contextmanager
 def without_dropout(model: Model) -> Iterator[None]:
@@ -37,9 +39,8 @@ def encoded_batches(
 ) -> Iterator[tuple[Batch, Tensor]]:
     """Yield each batch of one pass with the raw features (F, D) of all its frames, in every process."""
     with without_dropout(model):
-        for batch in on_device(batches.stream(0, 0, 1), processes.device, frame_size, texts.known):
-            assert isinstance(batch.frames, Tensor)
-            yield batch, processes.gather(step.encode(batch.frames), batch.frame_counts)
+        for batch in on_device(batches.one_pass(), processes.device, frame_size, texts.known):
+            yield batch, processes.gather(step.encode_in_parts(batch), batch.frame_counts)
 
 
 def validator(
@@ -51,19 +52,23 @@ def validator(
     processes: Processes,
     frame_size: int,
     kinds: Sequence[str],
-) -> Callable[[], dict[str, float]]:
+) -> Validate:
     """Return a function that measures the held-out clips that ``batches`` go through.
+
+    It is given a function that says whether to stop, and then raises ``KeyboardInterrupt``.
 
     Args:
         kinds: Names of the kinds of negatives, by number.
     """
 
     @torch.no_grad()
-    def validate() -> dict[str, float]:
+    def validate(should_stop: Callable[[], bool]) -> dict[str, float]:
         parts = []
         for batch, features in encoded_batches(model, step, batches, texts, processes, frame_size):
             found = texts.features(batch, parts=1, seed=None)
             parts.append(score_events(features, batch.layout, found, model.contextualizer))
+            if should_stop():
+                raise KeyboardInterrupt
         return validation_metrics(parts, kinds)
 
     return validate

@@ -128,28 +128,22 @@ def advice(need: MemoryNeed, available: int | None, clips: int) -> str:
     return f"pass --micro-batch-clips {target} ({lower.describe()}); or --gradient-checkpointing or --precision bf16"
 
 
-def out_of_memory(
-    encode: Callable[[Tensor], Tensor], frames: Tensor, weights: list[Tensor], *, clips: int, micro_batch_clips: int
-) -> MachineError:
+def out_of_memory(need: Callable[[], MemoryNeed], device: torch.device, clips: int) -> MachineError:
     """Return the error that says what was too much and what to lower.
 
     Args:
-        encode: Turns (n, S, S, 3) frames into features with gradients.
-        frames: (F, S, S, 3) uint8, this process's share of the batch.
-        weights: All weights, trained or not.
-        clips: Clips in this process's share.
-        micro_batch_clips: Of these, how many were in memory at once.
+        need: Measures what a step needs.
+        clips: Clips that were in memory at once.
     """
-    device = frames.device
-    said = f"the {device.type} is out of memory with {micro_batch_clips} clips at once"
+    said = f"the {device.type} is out of memory with {clips} clips at once"
     if device.type == "cuda":
         torch.cuda.empty_cache()
     try:
-        need = memory_need(encode, frames[:1], weights, max(1, len(frames) * micro_batch_clips // max(1, clips)))
+        measured = need()
     except (RuntimeError, MemoryError):
         return MachineError(said, "even one frame does not fit: take a smaller model or another device")
-    hint = advice(need, available_bytes(device), micro_batch_clips)
-    return MachineError(f"{said}: a step needs {need.describe()}", hint)
+    hint = advice(measured, available_bytes(device), clips)
+    return MachineError(f"{said}: a step needs {measured.describe()}", hint)
 
 
 def warn_of_memory(need: MemoryNeed, device: torch.device, reporter: Reporter) -> None:

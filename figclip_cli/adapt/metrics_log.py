@@ -62,7 +62,7 @@ class MetricsLog:
 def _cut(path: Path, step: int, epoch: int) -> None:
     """Keep the whole lines of the first steps; a torn last line, left by a kill, goes too."""
     kept = []
-    for line in path.read_text(encoding="utf-8").splitlines(keepends=True):
+    for line in path.read_text(encoding="utf-8", errors="replace").splitlines(keepends=True):
         try:
             entry = json.loads(line)
             is_done = entry["step"] <= step and ("validation" not in entry or entry["epoch"] <= epoch)

@@ -16,7 +16,7 @@ import torch.nn.functional as F
 from figclip_kernels import contrastive_loss
 from torch import Tensor
 
-from figclip_cli.adapt.batches import Layout
+from figclip_cli.adapt.layout import Layout
 from figclip_cli.adapt.texts import MISSING
 from figclip_cli.models.contextualizer import VideoContextualizer
 from figclip_cli.models.pooling import pool_present_frames
@@ -66,7 +66,7 @@ def clip_views(features: Tensor, layout: Layout, contextualizer: VideoContextual
     events = {"clip": pool_present_frames(frames, there)}  # (B, P, D)
     videos = {"clip": pool_present_frames(frames.flatten(1, 2), there.flatten(1, 2))}  # (B, D)
     if contextualizer is not None:
-        video_token, event_tokens = contextualizer(frames, layout.positives != MISSING, there)
+        video_token, event_tokens = contextualizer(frames, there.any(-1), there)
         events["vc"] = F.normalize(event_tokens, dim=-1)
         videos["vc"] = F.normalize(video_token, dim=-1)
     return Views(events, videos)
@@ -89,7 +89,8 @@ def objective(
         contextualizer: The VC; without it its two terms are left out.
         layout: Where frames and texts belong, on the features' device.
         texts: (U, D) unit-length features of the batch's distinct texts.
-        logit_scale: Inverse temperature, exponentiated; at most 100 is used.
+        logit_scale: Inverse temperature, exponentiated. A number is used up to 100; a tensor, which asks for a
+            gradient, as it is: :func:`figclip_cli.adapt.step.clamp_temperature` keeps it in bounds.
         weights: Of ``clip_event``, ``vc_event``, ``clip_video`` and ``vc_video``; 0 leaves a term out.
         natural_negatives: Whether other events of the same clip are negatives in the event terms.
     """
@@ -115,20 +116,21 @@ def contrastive_terms(
     Args:
         views: What :func:`clip_views` returns.
     """
-    scale = _at_most(logit_scale, MAX_LOGIT_SCALE)
+    # A trained scale is kept in bounds after each step: a bound in here would have no gradient at the bound.
+    scale = logit_scale if isinstance(logit_scale, Tensor) else min(logit_scale, MAX_LOGIT_SCALE)
     present = layout.positives != MISSING  # (B, P)
     event_texts = texts[layout.positives.clamp_min(0)]  # (B, P, D)
     losses: list[Tensor] = []
     parts: dict[str, Tensor] = {}
     names = [name for name in views.events if weights[f"{name}_event"]]
     if names:
-        private = layout.negatives[present]  # (R, N)
+        private = layout.negatives.flatten(0, 1)[layout.events]  # (R, N)
         event = contrastive_loss(
-            [views.events[name][present] for name in names],
-            event_texts[present],
+            [views.events[name].flatten(0, 1)[layout.events] for name in names],
+            event_texts.flatten(0, 1)[layout.events],
             negatives=texts[private.clamp_min(0)],
             negatives_mask=private != MISSING,
-            ids=_event_ids(layout, natural_negatives)[present],
+            ids=_event_ids(layout, natural_negatives).flatten(0, 1)[layout.events],
             weights=[weights[f"{name}_event"] for name in names],
             logit_scale=scale,
         )
@@ -139,17 +141,13 @@ def contrastive_terms(
         video = contrastive_loss(
             [views.videos[name] for name in names],
             F.normalize((event_texts * present[..., None]).sum(1), dim=-1),  # (B, D)
-            ids=torch.stack([_equal_rows(layout.positives), layout.clip_numbers], dim=1),
+            ids=torch.stack([layout.prompt_numbers, layout.clip_numbers], dim=1),
             weights=[weights[f"{name}_video"] for name in names],
             logit_scale=scale,
         )
         losses.append(video.loss)
         parts |= {f"{name}_video": video.per_view[i] for i, name in enumerate(names)}
     return Terms(torch.stack(losses).sum(), parts)
-
-
-def _at_most(value: Tensor | float, limit: float) -> Tensor | float:
-    return value.clamp(max=limit) if isinstance(value, Tensor) else min(value, limit)
 
 
 def _event_ids(layout: Layout, natural_negatives: bool) -> Tensor:
@@ -163,8 +161,3 @@ def _event_ids(layout: Layout, natural_negatives: bool) -> Tensor:
     if natural_negatives:
         of_clip = of_clip * events + torch.arange(events, device=of_clip.device)
     return torch.stack([layout.positives, of_clip], dim=-1)
-
-
-def _equal_rows(positives: Tensor) -> Tensor:
-    """Return (B,) integers, equal where two clips have the same prompts, in any order: their mean is the same text."""
-    return torch.unique(positives.sort(dim=1).values, dim=0, return_inverse=True)[1]

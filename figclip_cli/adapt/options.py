@@ -82,12 +82,13 @@ class AdaptOptions:
 
     fraction: float = _flag(1.0, "Share of the clips to train on; a larger share holds the smaller ones.", _DATA)
 
+    validate_every: int = _flag(1, "Epochs between validations; the last epoch always has one.", _KEEP, min=1)
     early_stop: int = _flag(0, "Stop after this many validations without a better score; 0 never.", _KEEP, min=0)
     best_by: str = _flag("event_mrr", "What is best.", _KEEP, choices=SCORES)
     select: str = _flag("auto", "Which state becomes the adapter.", _KEEP, choices=("auto", "last", "best"))
 
     def __post_init__(self) -> None:
-        _refuse_below(self, 1, "epochs", "contextualizer_layers")
+        _refuse_below(self, 1, "epochs", "contextualizer_layers", "validate_every")
         if self.batch_clips < 2:
             raise UsageError("--batch-clips must be at least 2: one clip has no other clip to differ from", "try 20")
         for name in ("learning_rate", "contextualizer_lr", "clip_gradient_norm"):
@@ -99,7 +100,11 @@ class AdaptOptions:
                 raise UsageError(f"{_spelled(name)} must be 0 or more, got {getattr(self, name)}", "0 leaves it out")
         if not 0 < self.fraction <= 1:
             raise UsageError(f"--fraction must be above 0 and at most 1, got {self.fraction}", "0.1 is a tenth")
-        _refuse_below(self, 0, "rank", "warmup_steps", "early_stop")
+        _refuse_below(self, 0, "rank", "warmup_steps", "early_stop", "seed")
+        if self.seed >= 1 << 63:
+            raise UsageError(f"--seed must be below 2^63, got {self.seed}", "any smaller number will do")
+        if self.alpha is not None and (self.alpha == 0 or not math.isfinite(self.alpha)):
+            raise UsageError(f"--alpha must not be {self.alpha:g}: the update would stay zero", "leave it out")
         _check_choices(self)
         self._check_objective()
         if self.precision == "fp16" and self.rank == 0:
@@ -158,12 +163,11 @@ class Execution:
     compile: bool = _flag(False, "Compile the image tower (torch.compile).", _RUN)
     jpeg_decoder: str = _flag("auto", "nvjpeg decodes on the GPU.", _RUN, choices=("auto", "cpu", "nvjpeg"))
     checkpoint_every: int = _flag(0, "Steps between checkpoints, beside those after each epoch.", _RUN, min=0)
-    validate_every: int = _flag(1, "Epochs between validations.", _KEEP, min=1)
     tensorboard: bool = _flag(False, "Also write TensorBoard files (extra: tensorboard).", _RUN)
-    save_tokens: bool = _flag(False, "Write the contextualizer's tokens of all clips to tokens.h5.", _RUN)
+    save_tokens: bool = _flag(False, "Write contextual tokens of the clips trained on and held out.", _RUN)
 
     def __post_init__(self) -> None:
-        _refuse_below(self, 1, "validate_every", "micro_batch_clips")
+        _refuse_below(self, 1, "micro_batch_clips")
         _refuse_below(self, 0, "workers", "checkpoint_every")
         _check_choices(self)
 

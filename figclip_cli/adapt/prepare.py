@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Sequence
+from collections.abc import Sequence, Set
 from dataclasses import dataclass, replace
 
 import torch
@@ -13,7 +13,7 @@ from figclip_cli.adapt.frames_on_device import choose_jpeg_decoder
 from figclip_cli.adapt.options import AdaptOptions, Execution
 from figclip_cli.adapt.sources import ClipLists, Coverage, Source, SourceFiles, open_sources
 from figclip_cli.adapt.step import Model
-from figclip_cli.adapt.texts import kinds_of_negatives, used_negatives
+from figclip_cli.adapt.texts import kinds_of_negatives, refuse_unknown_events, used_negatives
 from figclip_cli.errors import UsageError
 from figclip_cli.models.clip import Clip, load_clip
 from figclip_cli.models.contextualizer import ContextualizerConfig, VideoContextualizer
@@ -29,6 +29,7 @@ class Prepared:
 
     Attributes:
         sources: What is trained on.
+        kinds: Kinds of negatives that are used; a negative's kind is a place in this list.
         coverage: How much of the annotation that is.
         model: What is trained.
         modules: The table of adapted modules.
@@ -37,6 +38,7 @@ class Prepared:
     """
 
     sources: list[Source]
+    kinds: tuple[str, ...]
     coverage: Coverage
     model: Model
     modules: list[AdaptedModule]
@@ -64,7 +66,10 @@ def prepare(
         FigclipError: Something is missing, damaged, or does not fit the rest.
     """
     sources, coverage = open_sources(files, lists, fraction=options.fraction, seed=options.seed, reporter=reporter)
-    _refuse_unmeasurable(options, sources, coverage)
+    kinds = kinds_of_negatives(sources, options)
+    refuse_unknown_events(sources)
+    _refuse_pointless(options, execution, {clip_id for one in sources for clip_id in one.clip_ids})
+    _refuse_unmeasurable(options, sources, kinds, coverage)
     clip = load_clip(source, device=device, reporter=reporter)
     for recipe in (one.frames.recipe for one in sources):
         clip.check_frames(size=recipe.size, crop=recipe.crop, reporter=reporter)
@@ -81,20 +86,30 @@ def prepare(
         "base_parameters": sum(p.numel() for p in clip.model.parameters()) - (lora if options.rank else 0),
     }
     reporter.info(describe_modules(modules, options, counts["lora_parameters"], counts["base_parameters"]))
-    return Prepared(sources, coverage, model, modules, counts, decoder)
+    return Prepared(sources, kinds, coverage, model, modules, counts, decoder)
 
 
-def _refuse_unmeasurable(options: AdaptOptions, sources: Sequence[Source], coverage: Coverage) -> None:
+def _refuse_pointless(options: AdaptOptions, execution: Execution, clip_ids: Set[str]) -> None:
+    """Refuse flags that another flag makes mean nothing, and clips without anything to tell them from."""
+    if len(clip_ids) < 2 and not (options.natural_negatives or options.hard_negatives):
+        raise UsageError("one clip without negatives has nothing to be told from", "train on more clips")
+    if execution.save_tokens and not options.contextualizer:
+        raise UsageError("--save-tokens needs the contextualizer", "leave out --no-contextualizer")
+    if options.negative_kinds and not options.hard_negatives:
+        raise UsageError("--negative-kinds says nothing under --no-hard-negatives", "leave one out")
+
+
+def _refuse_unmeasurable(
+    options: AdaptOptions, sources: Sequence[Source], kinds: Sequence[str], coverage: Coverage
+) -> None:
     """Refuse what needs validation where there is none, before hours are spent."""
     needing = {"--early-stop": options.early_stop > 0, "--select best": options.select == "best"}
     for flag, is_asked in needing.items():
         if is_asked and not coverage.validation:
             raise UsageError(f"{flag} needs held-out clips", "pass --validation LIST")
     if coverage.validation and options.best_by == "hard_negative_accuracy":
-        kinds = kinds_of_negatives(sources, options)
-        held_out = {(number, clip_id) for number, one in enumerate(sources) for clip_id in one.validation_ids}
-        events = ((n, event) for n, source in enumerate(sources) for event in source.events)
-        if not any((n, event.clip_id) in held_out and used_negatives(event, kinds) for n, event in events):
+        held_out = [(set(source.validation_ids), source.events) for source in sources]
+        if not any(e.clip_id in ids and used_negatives(e, kinds) for ids, events in held_out for e in events):
             raise UsageError(
                 "--best-by hard_negative_accuracy cannot be measured: no held-out clip has negatives", "leave it out"
             )

@@ -10,6 +10,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from datetime import timedelta
 from typing import Any, TypeVar
 
 import torch
@@ -19,6 +20,10 @@ from torch import Tensor
 from figclip_cli.errors import EndedElsewhere, FigclipError, MachineError, UsageError
 
 Result = TypeVar("Result")
+Stored = tuple[dict[str, Tensor], dict[str, Any]]
+# Long enough for the first process to encode all texts while the others wait. A process that dies is noticed at once
+# all the same: by torchrun, and by the broken connection.
+_PATIENCE = timedelta(hours=12)
 
 
 class Processes:
@@ -74,6 +79,32 @@ class Processes:
         done: list[Result] = []
         self.on_first(lambda: done.append(work()))
         return done[0]
+
+    def shared(self, read: Callable[[], Stored | None]) -> Stored | None:
+        """Return the tensors and metadata that the first process reads, in every process, on the CPU.
+
+        The others may not see the same disk, or not yet.
+        """
+        if self.count == 1:
+            return read()
+        found: list[Stored | None] = []
+
+        def describe() -> tuple[dict[str, tuple[torch.Size, torch.dtype]], dict[str, Any]] | None:
+            stored = read()
+            found.append(stored)
+            return None if stored is None else ({k: (t.shape, t.dtype) for k, t in stored[0].items()}, stored[1])
+
+        about = self.on_first(describe)
+        if about is None:
+            return None
+        kinds, metadata = about
+        tensors = found[0][0] if found and found[0] else {k: torch.empty(s, dtype=d) for k, (s, d) in kinds.items()}
+        for name in kinds:
+            sent = tensors[name].to(self.device)
+            with explaining_lost_processes():
+                dist.broadcast(sent, src=0)
+            tensors[name] = sent.cpu()
+        return tensors, metadata
 
     def any(self, flag: bool) -> bool:
         """Return whether the flag is set in any process."""
@@ -145,7 +176,7 @@ def joined_processes(device: torch.device) -> Iterator[Processes]:
             raise UsageError(f"there are {torch.cuda.device_count()} GPUs for more processes", "lower --nproc-per-node")
         device = torch.device("cuda", local)
         torch.cuda.set_device(device)
-    dist.init_process_group("nccl" if device.type == "cuda" else "gloo")
+    dist.init_process_group("nccl" if device.type == "cuda" else "gloo", timeout=_PATIENCE)
     try:
         yield Processes(dist.get_rank(), dist.get_world_size(), device)
     finally:

@@ -13,25 +13,24 @@ import torch
 
 from figclip_cli.adapt.batches import Batches
 from figclip_cli.adapt.card import model_card
+from figclip_cli.adapt.checkpoint import Progress
 from figclip_cli.adapt.contextual_tokens import write_tokens
 from figclip_cli.adapt.held_out import encoded_batches, validator
-from figclip_cli.adapt.memory import memory_need, warn_of_memory
+from figclip_cli.adapt.memory import MemoryNeed, memory_need, warn_of_memory
 from figclip_cli.adapt.options import AdaptOptions, Execution
 from figclip_cli.adapt.prepare import Prepared, prepare
 from figclip_cli.adapt.processes import Processes, joined_processes
 from figclip_cli.adapt.run_config import run_config
 from figclip_cli.adapt.sources import ClipLists, Coverage, Source, SourceFiles
 from figclip_cli.adapt.step import Step
-from figclip_cli.adapt.text_side import texts_of_run
-from figclip_cli.adapt.texts import kinds_of_negatives
+from figclip_cli.adapt.text_side import RunTexts, texts_of_run
 from figclip_cli.adapt.trainer import Trainer
-from figclip_cli.files import explaining_disk_errors, write_json
 from figclip_cli.models.contextualizer import VideoContextualizer
 from figclip_cli.models.lora import AdaptedModule, adapter_state
 from figclip_cli.models.source import ModelSource
 from figclip_cli.models.tensors import save_tensors
 from figclip_cli.reporting import SILENT, Reporter
-from figclip_cli.run_folder import RunFolder, environment
+from figclip_cli.run_folder import RunFolder
 
 _GPU_WORKERS = 4
 # Under a schedule that depends on the number of epochs, more of them would not continue the run but change it.
@@ -108,7 +107,7 @@ def adapt(
             lambda: prepare(files, source, lists, options, execution, processes.device, reporter)
         )
         stage = _Stage(prepared, run, options, execution, processes, reporter)
-        resuming = stage.take_folder(resume=resume, overwrite=overwrite)
+        resuming = stage.check_folder(resume=resume, overwrite=overwrite)
         return stage.train(beside=files[0].prompts, resuming=resuming)
 
 
@@ -127,79 +126,78 @@ class _Stage:
         self._prepared, self._model, self._run = prepared, prepared.model, run
         self._options, self._execution, self._processes = options, execution, processes
         self._reporter = reporter
+        self._kinds = prepared.kinds
         settings = {**execution.as_dict(), "jpeg_decoder": prepared.jpeg_decoder, "processes": processes.count}
         self._config = run_config(
             prepared.model.clip, prepared.sources, prepared.coverage, prepared.modules, options, settings
         )
 
-    def take_folder(self, *, resume: bool, overwrite: bool) -> bool:
-        """Make the run folder or take it up again; return whether an earlier run goes on."""
-
-        def take() -> bool:
-            may_change = _MAY_CHANGE[self._options.schedule]
-            resuming = self._run.prepare(self._config, may_change=may_change, resume=resume, overwrite=overwrite)
-            write_json(self._run.environment_file, environment())
-            return resuming
-
-        return self._processes.on_first(take)
+    def check_folder(self, *, resume: bool, overwrite: bool) -> bool:
+        """Return whether an earlier run goes on; nothing is touched yet."""
+        may_change = _MAY_CHANGE[self._options.schedule]
+        return self._processes.on_first(
+            lambda: self._run.check(self._config, may_change=may_change, resume=resume, overwrite=overwrite)
+        )
 
     def train(self, *, beside: Path, resuming: bool) -> AdaptSummary:
         """Train to the end and write what comes out; text features are kept beside the file ``beside``."""
-        sources, processes = self._prepared.sources, self._processes
-        kinds = kinds_of_negatives(sources, self._options)
-        self._texts = processes.in_turn(
+        sources, processes, options = self._prepared.sources, self._processes, self._options
+        texts = processes.in_turn(
             lambda: texts_of_run(
-                self._model.clip, sources, kinds, self._options, processes, beside=beside, reporter=self._reporter
+                self._model.clip, sources, self._kinds, options, processes, beside=beside, reporter=self._reporter
             )
         )
-        self._step = Step(self._model, self._texts.side, self._options, processes, self._execution.micro_batch_clips)
-        trainer = self._trainer(kinds)
+        step = Step(self._model, texts.side, options, processes, self._execution.micro_batch_clips)
+        trainer = self._trainer(step, texts)
         if resuming:
             trainer.resume()
+        processes.on_first(lambda: self._run.begin(self._config, resuming=resuming))
         if not self._execution.compile:
-            self._say_memory()
+            warn_of_memory(self._memory_need(step), processes.device, self._reporter)
         started = time.monotonic()
         trainer.train()
         seconds = time.monotonic() - started
-        trainer.select_weights()
+        is_best = trainer.select_weights()
         if self._execution.save_tokens and self._model.contextualizer is not None:
-            self._save_tokens(self._model.contextualizer)
-        processes.on_first(self._finish)
-        return self._summary(trainer, seconds)
+            self._save_tokens(step, texts, self._model.contextualizer)
+        processes.on_first(lambda: self._finish(trainer.progress, is_best=is_best))
+        return self._summary(trainer, seconds, texts.overlong)
 
-    def _trainer(self, kinds: Sequence[str]) -> Trainer:
+    def _trainer(self, step: Step, texts: RunTexts) -> Trainer:
         validate = None
         if self._prepared.coverage.validation:
             held_out = [replace(one, clip_ids=one.validation_ids, weight=1.0) for one in self._prepared.sources]
             validate = validator(
                 self._model,
-                self._step,
-                self._batches(held_out),
-                self._texts.side,
+                step,
+                self._batches(held_out, texts),
+                texts.side,
                 processes=self._processes,
                 frame_size=self._prepared.frame_size,
-                kinds=kinds,
+                kinds=self._kinds,
             )
         return Trainer(
             self._model,
-            self._step,
-            self._batches(self._prepared.sources),
+            step,
+            self._batches(self._prepared.sources, texts),
             options=self._options,
             execution=self._execution,
             processes=self._processes,
             run=self._run,
             frame_size=self._prepared.frame_size,
-            known_texts=self._texts.side.known,
+            known_texts=texts.side.known,
+            memory_need=lambda: self._memory_need(step),
+            clips_at_once=self._clips_at_once,
             validate=validate,
             reporter=self._reporter,
         )
 
-    def _batches(self, sources: Sequence[Source]) -> Batches:
+    def _batches(self, sources: Sequence[Source], texts: RunTexts) -> Batches:
         on_gpu = self._processes.device.type == "cuda"
         workers = self._execution.workers
         return Batches(
             sources,
-            self._texts.annotations,
+            texts.annotations,
             size=self._options.batch_clips,
             seed=self._options.seed,
             rank=self._processes.rank,
@@ -209,44 +207,47 @@ class _Stage:
             pin_memory=on_gpu,
         )
 
-    def _say_memory(self) -> None:
-        device, size = self._processes.device, self._prepared.frame_size
+    @property
+    def _clips_at_once(self) -> int:
         clips = math.ceil(self._options.batch_clips / self._processes.count)
-        at_once = min(self._execution.micro_batch_clips or clips, clips)
-        frames = at_once * max(source.frames.recipe.frames for source in self._prepared.sources)
-        blank = torch.zeros(1, size, size, 3, dtype=torch.uint8, device=device)
-        need = memory_need(self._step.encode, blank, self._model.all_weights(), frames)
-        warn_of_memory(need, device, self._reporter)
+        return min(self._execution.micro_batch_clips or clips, clips)
 
-    def _save_tokens(self, contextualizer: VideoContextualizer) -> None:
+    def _memory_need(self, step: Step) -> MemoryNeed:
+        device, size = self._processes.device, self._prepared.frame_size
+        frames = self._clips_at_once * max(source.frames.recipe.frames for source in self._prepared.sources)
+        blank = torch.zeros(1, size, size, 3, dtype=torch.uint8, device=device)
+        return memory_need(step.encode, blank, self._model.all_weights(), frames)
+
+    def _save_tokens(self, step: Step, texts: RunTexts, contextualizer: VideoContextualizer) -> None:
         clips = [replace(s, clip_ids=(*s.clip_ids, *s.validation_ids), weight=1.0) for s in self._prepared.sources]
-        passed = encoded_batches(
-            self._model,
-            self._step,
-            self._batches(clips),
-            self._texts.side,
-            self._processes,
-            self._prepared.frame_size,
-        )
+        batches, size = self._batches(clips, texts), self._prepared.frame_size
+        passed = encoded_batches(self._model, step, batches, texts.side, self._processes, size)
         layouts = ((batch.layout, features) for batch, features in passed)
         if self._processes.is_first:
             write_tokens(self._run.tokens_file, contextualizer.eval(), layouts)
         else:
             deque(layouts, maxlen=0)  # encodes its share of the frames for the first process
 
-    def _finish(self) -> None:
-        run, model, config = self._run, self._model, self._config
-        lora = {key: value for key, value in config["lora"].items() if key != "modules"}
-        metadata = {"lora": lora, "base_sha256": model.clip.sha256}
+    def _finish(self, progress: Progress, *, is_best: bool) -> None:
+        run, model = self._run, self._model
+        result = {
+            "steps": progress.step,
+            "epochs": progress.epoch,
+            "selected": "best" if is_best else "last",
+            "selected_step": progress.best_step if is_best else progress.step,
+            "best_by": self._options.best_by if progress.best_score is not None else None,
+            "best_score": progress.best_score,
+            "best_step": progress.best_step if progress.best_score is not None else None,
+        }
+        lora = {key: value for key, value in self._config["lora"].items() if key != "modules"}
+        metadata = {"lora": lora, "base_sha256": model.clip.sha256, "result": result}
         save_tensors(run.adapter_file, adapter_state(model.clip.model), metadata)
         if model.contextualizer is not None:
             state = dict(model.contextualizer.state_dict())
             save_tensors(run.contextualizer_file, state, {"config": model.contextualizer.config.as_dict()})
-        with explaining_disk_errors(run.path):
-            run.card_file.write_text(model_card(run.name, config), encoding="utf-8")
-            run.done_file.touch()
+        run.finish(self._config, result, model_card(run.name, self._config, result))
 
-    def _summary(self, trainer: Trainer, seconds: float) -> AdaptSummary:
+    def _summary(self, trainer: Trainer, seconds: float, overlong: int) -> AdaptSummary:
         return AdaptSummary(
             run=self._run,
             coverage=self._prepared.coverage,
@@ -257,6 +258,6 @@ class _Stage:
             idle_share=trainer.speed.idle_share,
             best_score=trainer.progress.best_score,
             best_step=trainer.progress.best_step,
-            overlong_texts=self._texts.overlong,
+            overlong_texts=overlong,
             **self._prepared.counts,
         )

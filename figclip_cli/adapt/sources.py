@@ -6,12 +6,12 @@ how many times an epoch shows each of its clips.
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from figclip_cli.adapt.chance import stable_integer
 from figclip_cli.adapt.clip_lists import read_clip_list, read_clip_lists
 from figclip_cli.errors import InputError, UsageError
 from figclip_cli.files import sha256_of_json
@@ -29,7 +29,7 @@ class SourceFiles:
     Attributes:
         frames: Frames files of one recipe; patterns are expanded.
         prompts: The prompts file.
-        weight: How many times an epoch shows each clip; 0.5 shows half of them, each epoch another half.
+        weight: How many times an epoch shows each clip; 0.5 shows half of them, and the other half in the next epoch.
     """
 
     frames: tuple[Path, ...]
@@ -38,7 +38,9 @@ class SourceFiles:
 
     def __post_init__(self) -> None:
         if not 0 < self.weight <= 1000:
-            raise UsageError(f"the weight of {self.prompts} must be above 0 and at most 1000, got {self.weight}", "")
+            raise UsageError(
+                f"the weight of {self.prompts} must be above 0 and at most 1000, got {self.weight}", "see --mix"
+            )
 
 
 @dataclass(frozen=True)
@@ -68,6 +70,7 @@ class Coverage:
         validation: Clips with both that are held out.
         unused: Clips with both that the list of clips or the fraction leaves out.
         used: Clips that are trained on.
+        without_frames: Clips with prompts that are in no frames file.
     """
 
     prompts: int
@@ -77,11 +80,13 @@ class Coverage:
     validation: int
     unused: int
     used: int
+    without_frames: int
 
     def describe(self) -> str:
         """Return one line for a person."""
         line = f"training on {self.used} of {self.prompts} annotated clips ({100 * self.used / self.prompts:.1f} %)"
         rest = {
+            "without frames": self.without_frames,
             "short or failed": self.not_ok,
             "excluded": self.excluded,
             "held out for validation": self.validation,
@@ -181,6 +186,7 @@ def _open(
         validation=len(held_out),
         unused=len(common - exclude - validation - used),
         used=len(used),
+        without_frames=len(annotated) - len(common) - not_ok,
     )
     return source, coverage
 
@@ -190,11 +196,15 @@ def _say(
 ) -> None:
     if lists.exclude:
         reporter.info(f"excluded: {coverage.excluded} clips dropped, of {len(exclude)} on the lists")
-    if lists.validation and not coverage.validation:
-        raise InputError(
-            f"none of the {len(validation)} clips of {lists.validation} has frames and prompts",
-            "validation clips must be in the frames and prompts files given",
-        )
+        if not coverage.excluded:
+            reporter.warn(f"no clip on the lists of --exclude, such as '{min(exclude)}', is in the frames and prompts")
+    if lists.validation:
+        if not coverage.validation:
+            raise InputError(
+                f"none of the {len(validation)} clips of {lists.validation} has frames and prompts",
+                "validation clips must be in the frames and prompts files given",
+            )
+        reporter.info(f"held out: {coverage.validation} clips, of {len(validation)} on the list")
     reporter.info(coverage.describe())
 
 
@@ -249,9 +259,3 @@ def _check_event_times(frames: FramesReader, events: Sequence[PromptEvent]) -> N
             f"{len(outside)} of {len(timed)} events have frames of other times: {outside[0]}",
             "extract each event's part with --segments, or the clip with as many equal --events as the annotation has",
         )
-
-
-def stable_integer(*parts: object) -> int:
-    """Return 63 bits that depend on ``parts`` alone, not on the process or the platform."""
-    digest = hashlib.sha256("/".join(map(str, parts)).encode()).digest()
-    return int.from_bytes(digest[:8], "big") >> 1

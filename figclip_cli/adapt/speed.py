@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 
 from figclip_cli.adapt.batches import Batch
 
@@ -19,6 +20,7 @@ class Speed:
 
     def __init__(self) -> None:
         self.frames, self.seconds, self.waiting_seconds = 0, 0.0, 0.0
+        self._aside = 0.0
 
     @property
     def images_per_second(self) -> float:
@@ -34,9 +36,18 @@ class Speed:
         """Yield batches, and note how long each was waited for and used."""
         asked = time.monotonic()
         for batch in batches:
-            waited = time.monotonic() - asked
+            waited, self._aside = time.monotonic() - asked, 0.0
             yield batch
             self.frames += sum(batch.frame_counts)
             self.waiting_seconds += waited
-            self.seconds += time.monotonic() - asked
+            self.seconds += time.monotonic() - asked - self._aside
             asked = time.monotonic()
+
+    @contextmanager
+    def aside(self) -> Iterator[None]:
+        """Leave out the time of something that is not training: validation, saving."""
+        started = time.monotonic()
+        try:
+            yield
+        finally:
+            self._aside += time.monotonic() - started

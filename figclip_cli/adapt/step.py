@@ -12,11 +12,11 @@ from torch import Tensor, nn
 
 from figclip_cli.adapt.anchors import anchor_loss
 from figclip_cli.adapt.batches import Batch
+from figclip_cli.adapt.chance import stable_integer
 from figclip_cli.adapt.encoding import PartwiseFeatures
-from figclip_cli.adapt.objective import MAX_LOGIT_SCALE, Terms, objective
+from figclip_cli.adapt.objective import Terms, objective
 from figclip_cli.adapt.options import AdaptOptions
 from figclip_cli.adapt.processes import Processes
-from figclip_cli.adapt.sources import stable_integer
 from figclip_cli.adapt.text_side import TextSide
 from figclip_cli.errors import VerificationError
 from figclip_cli.models.clip import Clip, autocast
@@ -112,7 +112,9 @@ class Step:
         self._model, self._texts, self._options, self._processes = model, texts, options, processes
         self._micro_batch_clips = micro_batch_clips
         self._weights = options.term_weights()
+        self._anchors = {kind: weight for kind, weight in options.anchor.items() if weight}
         self._towers, self._heads = model.parameters()
+        self._images_are_trained = options.towers != "text"
         self._is_proven = False
 
     def gradients(self, batch: Batch, step: int, scale_loss: Callable[[Tensor], Tensor] = lambda loss: loss) -> Terms:
@@ -125,7 +127,8 @@ class Step:
         """
         parts = self._parts(batch)
         assert isinstance(batch.frames, Tensor)
-        frames = PartwiseFeatures(self.encode, batch.frames, parts=parts, seed=self._seed(step, "frames"))
+        seed, trained = self._seed(step, "frames"), self._images_are_trained
+        frames = PartwiseFeatures(self.encode, batch.frames, parts=parts, seed=seed, trained=trained)
         features = self._processes.gather(frames.features, batch.frame_counts)  # (F, D)
         texts = self._texts.features(batch, parts=parts, seed=self._seed(step, "texts"))  # (U, D)
         terms = objective(
@@ -137,9 +140,10 @@ class Step:
             weights=self._weights,
             natural_negatives=self._options.natural_negatives,
         )
-        if self._options.anchor:
+        if self._anchors:
             terms = self._anchored(terms, features, batch)
-        scale_loss(terms.total).backward()
+        if terms.total.requires_grad:  # not in a process without frames of its own, where no head is trained either
+            scale_loss(terms.total).backward()
         frames.backward()
         self._texts.backward()
         if not self._is_proven and len(batch.frames):
@@ -162,14 +166,21 @@ class Step:
             )
 
     def _anchored(self, terms: Terms, features: Tensor, batch: Batch) -> Terms:
-        own = torch.cat([self._by_base(part) for part in batch.frames.chunk(self._parts(batch))])  # type: ignore[union-attr]
+        assert isinstance(batch.frames, Tensor)
+        own = torch.cat([self._by_base(part) for part in batch.frames.chunk(self._parts(batch))])
         base = self._processes.gather(own, batch.frame_counts)
-        loss, parts = anchor_loss(features, base, self._options.anchor)
+        loss, parts = anchor_loss(features, base, self._anchors)
         return replace(terms, total=terms.total + loss, parts=terms.parts | parts)
 
     def encode(self, frames: Tensor) -> Tensor:
         """Encode frames with gradients, at the precision of the run."""
         return self._model.encode_frames(frames, self._options.precision)
+
+    @torch.no_grad()
+    def encode_in_parts(self, batch: Batch) -> Tensor:
+        """Encode a batch's frames without gradients, as many at once as in training."""
+        assert isinstance(batch.frames, Tensor)
+        return torch.cat([self.encode(part) for part in batch.frames.chunk(self._parts(batch))])
 
     def _by_base(self, frames: Tensor) -> Tensor:
         return self._model.encode_frames_by_base(frames, self._options.precision)
@@ -185,9 +196,13 @@ class Step:
         return lambda part: stable_integer(self._options.seed, "dropout", step, what, self._processes.rank, part)
 
 
+# The largest float32 whose exponential is at most 100; that of log(100) itself is a little more.
+_LARGEST_LOG_SCALE = 4.60516977
+
+
 def clamp_temperature(model: nn.Module) -> None:
     """Keep a trained inverse temperature at most 100."""
     scale = model.logit_scale
     if isinstance(scale, nn.Parameter) and scale.requires_grad:
         with torch.no_grad():
-            scale.clamp_(max=math.log(MAX_LOGIT_SCALE))
+            scale.clamp_(max=_LARGEST_LOG_SCALE)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import signal
 import threading
+from collections.abc import Callable
 from types import FrameType, TracebackType
 from typing import Any
 
@@ -13,12 +14,16 @@ _SIGNALS = (signal.SIGINT, signal.SIGTERM)
 class StopSignals:
     """While entered, the first signal is remembered and the second one raises ``KeyboardInterrupt`` at once.
 
+    Args:
+        on_first: Called when the first signal comes, to say so.
+
     Attributes:
         requested: Whether a signal came.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, on_first: Callable[[], None]) -> None:
         self.requested = False
+        self._on_first = on_first
         self._before: dict[int, Any] = {}
 
     def __enter__(self) -> StopSignals:
@@ -34,3 +39,4 @@ class StopSignals:
         if self.requested:
             raise KeyboardInterrupt
         self.requested = True
+        self._on_first()

@@ -11,13 +11,15 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from figclip_cli.adapt.batches import Batch, Layout
+from figclip_cli.adapt.batches import Batch
 from figclip_cli.adapt.encoding import PartwiseFeatures
+from figclip_cli.adapt.layout import Layout
 from figclip_cli.adapt.options import AdaptOptions
 from figclip_cli.adapt.processes import Processes
 from figclip_cli.adapt.sources import Source
 from figclip_cli.adapt.texts import ClipRef, ClipTexts, annotations_by_clip, texts_of
 from figclip_cli.models.clip import Clip, autocast
+from figclip_cli.models.text_encoding import quick_tokenizer
 from figclip_cli.models.text_features import TextFeatures, encode_distinct, overlong_texts
 from figclip_cli.reporting import Reporter
 
@@ -141,5 +143,5 @@ def texts_of_run(
             features: Tensor = clip.model.encode_text(tokens)  # type: ignore[operator]
         return features
 
-    side = TrainedTexts(encode, tokens_of(distinct, clip.tokenizer), processes)
+    side = TrainedTexts(encode, tokens_of(distinct, quick_tokenizer(clip.tokenizer)), processes)
     return RunTexts(side, annotations, len(overlong_texts(clip, distinct)))

@@ -75,18 +75,16 @@ def annotations_by_clip(
 ) -> dict[ClipRef, list[ClipTexts]]:
     """Group prompts into one :class:`ClipTexts` per annotation, in annotation order.
 
+    Call :func:`refuse_unknown_events` first.
+
     Args:
         kinds: Kinds of negatives to use, in the order of their numbers.
         rows: Gives the row numbers of texts.
-
-    Raises:
-        InputError: A prompt names an event that the frames do not have.
     """
     made: dict[ClipRef, list[ClipTexts]] = {}
     for number, source in enumerate(sources):
         grouped: dict[str, dict[int, list[PromptEvent]]] = defaultdict(lambda: defaultdict(list))
         for event in source.events:
-            _refuse_unknown_event(event, source)
             grouped[event.clip_id][event.annotation_index].append(event)
         for clip_id, by_annotation in grouped.items():
             annotations = [by_annotation[index] for index in sorted(by_annotation)]
@@ -94,13 +92,20 @@ def annotations_by_clip(
     return made
 
 
-def _refuse_unknown_event(event: PromptEvent, source: Source) -> None:
-    events = source.frames.recipe.events
-    if event.event_index >= events:
-        raise InputError(
-            f"prompts name event {event.event_index} of clip {event.clip_id}, frames have {events}",
-            "extract the frames with as many --events as the annotation has",
-        )
+def refuse_unknown_events(sources: Sequence[Source]) -> None:
+    """Refuse prompts of events that their frames do not have.
+
+    Raises:
+        InputError: There is such a prompt.
+    """
+    for source in sources:
+        events = source.frames.recipe.events
+        beyond = next((event for event in source.events if event.event_index >= events), None)
+        if beyond is not None:
+            raise InputError(
+                f"prompts name event {beyond.event_index} of clip {beyond.clip_id}, frames have {events}",
+                "extract the frames with as many --events as the annotation has",
+            )
 
 
 def _clip_texts(

@@ -6,30 +6,33 @@ import math
 from collections.abc import Callable, Iterable
 from contextlib import suppress
 from dataclasses import replace
+from pathlib import Path
 
 import torch
 from torch import Tensor, nn
 
-from figclip_cli.adapt.batches import Batch, Batches, Layout
+from figclip_cli.adapt.batches import Batch, Batches
 from figclip_cli.adapt.checkpoint import (
     Progress,
     Trained,
-    load_checkpoint,
     load_weights,
+    read_checkpoint,
+    restore,
     save_checkpoint,
     save_weights,
 )
 from figclip_cli.adapt.frames_on_device import on_device
-from figclip_cli.adapt.memory import is_out_of_memory, out_of_memory
+from figclip_cli.adapt.held_out import Validate
+from figclip_cli.adapt.layout import Layout
+from figclip_cli.adapt.memory import MemoryNeed, is_out_of_memory, out_of_memory
 from figclip_cli.adapt.metrics_log import MetricsLog
-from figclip_cli.adapt.objective import Terms
 from figclip_cli.adapt.optimizer import learning_rate_factor, make_optimizer
 from figclip_cli.adapt.options import AdaptOptions, Execution
 from figclip_cli.adapt.processes import Processes
 from figclip_cli.adapt.speed import Speed
 from figclip_cli.adapt.step import Model, Step, clamp_temperature
 from figclip_cli.adapt.stop_signals import StopSignals
-from figclip_cli.errors import FigclipError, VerificationError
+from figclip_cli.errors import FigclipError, UsageError, VerificationError
 from figclip_cli.models.lora import lora_layers
 from figclip_cli.models.tensors import load_tensors
 from figclip_cli.reporting import Progress as ProgressBar
@@ -46,9 +49,11 @@ class Trainer:
         model: What is trained, with weights as they are before the first step.
         step: Computes gradients.
         batches: What each step sees.
-        validate: Returns the metrics of the held-out clips; None without any.
+        validate: Measures the held-out clips; None without any.
         frame_size: Side of the frames in pixels.
         known_texts: Gives the features of a layout's texts, where they are known before a step.
+        memory_need: Measures what a step needs, for the error when there is too little.
+        clips_at_once: Clips whose activations are in memory at once.
 
     Attributes:
         progress: How far the run is.
@@ -67,13 +72,16 @@ class Trainer:
         run: RunFolder,
         frame_size: int,
         known_texts: Callable[[Layout], Tensor | None],
-        validate: Callable[[], dict[str, float]] | None = None,
+        memory_need: Callable[[], MemoryNeed],
+        clips_at_once: int,
+        validate: Validate | None = None,
         reporter: Reporter,
     ) -> None:
         self._model, self._step, self._batches, self._validate = model, step, batches, validate
         self._options, self._execution, self._processes = options, execution, processes
         self._run, self._reporter = run, reporter
         self._frame_size, self._known_texts = frame_size, known_texts
+        self._memory_need, self._clips_at_once = memory_need, clips_at_once
         towers, heads = model.parameters()
         self._parameters = [*towers, *heads]
         self._trained = Trained(
@@ -83,14 +91,24 @@ class Trainer:
             torch.amp.GradScaler(processes.device.type, enabled=options.precision == "fp16"),
         )
         self._total_steps = batches.steps(options.epochs)
+        if not self._total_steps:
+            raise UsageError("there is no step to train: no epoch shows a clip", "raise --mix or --epochs")
         self._is_whole = True
         self.progress = Progress()
         self.speed = Speed()
 
     def resume(self) -> None:
-        """Go on after the last checkpoint; a run that was cut off before its first one starts anew."""
-        if self._run.checkpoint_file.is_file():
-            self.progress = load_checkpoint(self._run.checkpoint_file, self._trained)
+        """Go on after the last checkpoint; a run that was cut off before its first one starts anew.
+
+        Raises:
+            UsageError: More epochs are finished than are asked for.
+        """
+        found = self._processes.shared(lambda: read_checkpoint(self._run.checkpoint_file))
+        if found is not None:
+            self.progress = restore(self._trained, *found)
+        begun = self.progress.epoch + (self.progress.number > 0)
+        if begun > self._options.epochs:
+            raise UsageError(f"{self._run.path} is in epoch {begun} already", f"pass --epochs {begun} or more")
         done = f"step {self.progress.step} of {self._total_steps}"
         self._reporter.info(f"resuming {self._run.path} after epoch {self.progress.epoch}, {done}")
 
@@ -107,42 +125,61 @@ class Trainer:
         self._processes.same_start(self._parameters)
         for _, layer in lora_layers(self._model.clip.model):
             layer.train()  # the frozen tower stays in evaluation mode: only LoRA's own dropout belongs to training
+        log = self._open_log()
         try:
-            with StopSignals() as signals:
-                self._train(signals)
+            with StopSignals(self._say_stopping) as signals:
+                self._train(log, signals)
         finally:
             self._model.clip.model.eval()
-
-    def select_weights(self) -> None:
-        """Put the best weights in place where the options ask for them."""
-        if self._validate is not None and self._options.selects_best() and self.progress.best_score is not None:
-            tensors, _ = load_tensors(self._run.best_file, "best weights")
-            load_weights(self._trained, tensors)
-
-    def _train(self, signals: StopSignals) -> None:
-        log = self._open_log()
-        remaining = self._total_steps - self.progress.step
-        try:
-            with self._reporter.track("adapt", remaining, "steps") as bar:
-                self._end_epoch_if_due(log)  # a run that was stopped between an epoch's last step and its end
-                for batch in self.speed.watch(self._stream()):
-                    if self._is_done:
-                        break
-                    self._one_step(batch, log, bar)
-                    self._end_epoch_if_due(log)
-                    if self._processes.any(signals.requested):
-                        raise KeyboardInterrupt
-                    if self._execution.checkpoint_every and self.progress.step % self._execution.checkpoint_every == 0:
-                        self._save(log)
-        except BaseException as error:
-            with suppress(FigclipError):  # the first error is the one to tell
-                self._save(log)
-            if signals.requested and not isinstance(error, FigclipError):
-                raise KeyboardInterrupt from error  # workers die of the same signal, in whatever way
-            raise
-        finally:
             if log is not None:
                 log.close()
+
+    def select_weights(self) -> bool:
+        """Put the best weights in place where the options ask for them; return whether they are not the last ones."""
+        progress = self.progress
+        if not self._options.selects_best() or progress.best_score is None or progress.best_step == progress.step:
+            return False
+        found = self._processes.shared(lambda: load_tensors(self._run.best_file, "best weights"))
+        assert found is not None
+        load_weights(self._trained, found[0])
+        return True
+
+    def _say_stopping(self) -> None:
+        self._reporter.info("stopping after this step, with a checkpoint; once more stops at once")
+
+    def _train(self, log: MetricsLog | None, signals: StopSignals) -> None:
+        is_memory_short = False
+        try:
+            with self._reporter.track("adapt", self._total_steps - self.progress.step, "steps") as bar:
+                self._all_steps(log, bar, lambda: self._processes.any(signals.requested))
+        except VerificationError:
+            self._save(log, self._run.failure_file)  # the last regular checkpoint may be from before it went astray
+            raise
+        except BaseException as error:
+            is_memory_short = is_out_of_memory(error)
+            with suppress(FigclipError):  # the first error is the one to tell
+                self._save(log, self._run.checkpoint_file)
+            if signals.requested and not isinstance(error, FigclipError):
+                raise KeyboardInterrupt from error  # workers die of the same signal, in whatever way
+            if not is_memory_short:
+                raise
+        if is_memory_short:  # outside the handler, so that no traceback holds the step's tensors
+            self._trained.optimizer.zero_grad(set_to_none=True)
+            raise out_of_memory(self._memory_need, self._processes.device, self._clips_at_once)
+
+    def _all_steps(self, log: MetricsLog | None, bar: ProgressBar, should_stop: Callable[[], bool]) -> None:
+        every = self._execution.checkpoint_every
+        self._end_epoch_if_due(log, should_stop)  # of a run that was stopped between an epoch's last step and its end
+        for batch in self.speed.watch(self._stream()):
+            if self._is_done:
+                return
+            self._one_step(batch, log, bar)
+            with self.speed.aside():
+                self._end_epoch_if_due(log, should_stop)
+                if should_stop():
+                    raise KeyboardInterrupt
+                if every and self.progress.step % every == 0:
+                    self._save(log, self._run.checkpoint_file)
 
     @property
     def _is_done(self) -> bool:
@@ -171,23 +208,21 @@ class Trainer:
             schedule=self._options.schedule,
             total_steps=self._total_steps,
         )
-        terms, loss, norm = self._gradients(batch)
+        numbers = self._gradients(batch)
+        loss, norm = numbers["loss"], numbers["gradient_norm"]
         self._refuse_non_finite(loss, norm, batch)
         self._is_whole = False  # between an update and its count there is nothing that may be saved
         self._update(factor, norm)
-        self.progress.step += 1
-        self.progress.number = batch.number + 1
+        self.progress = replace(self.progress, step=self.progress.step + 1, number=batch.number + 1)
         self._is_whole = True
         rate = self._options.learning_rate * factor
         if log is not None:
-            parts = {name: float(value) for name, value in terms.parts.items()}
             log.write(
                 {
+                    **numbers,
                     "step": self.progress.step,
                     "epoch": batch.epoch + 1,
-                    "loss": loss,
-                    **parts,
-                    # An overflow that fp16 skipped has no norm; JSON has no infinity.
+                    # An overflow that fp16 passed over has no norm; JSON has no infinity.
                     "gradient_norm": norm if math.isfinite(norm) else None,
                     "learning_rate": rate,
                     "logit_scale": self._model.logit_scale_value(),
@@ -197,25 +232,15 @@ class Trainer:
         speed = f"{self.speed.images_per_second:.1f} images/s, {100 * self.speed.idle_share:.0f} % idle"
         bar.advance(detail=f"epoch {batch.epoch + 1}/{self._options.epochs}, loss {loss:.4f}, lr {rate:.3g}, {speed}")
 
-    def _gradients(self, batch: Batch) -> tuple[Terms, float, float]:
-        """Return the loss, as terms and as a number, and the norm of the gradient, which is left in the weights."""
+    def _gradients(self, batch: Batch) -> dict[str, float]:
+        """Leave the gradients in the weights; return the loss, its terms and the gradient's norm."""
         scaler = self._trained.scaler
-        try:
-            terms = self._step.gradients(batch, self.progress.step, scaler.scale)
-            scaler.unscale_(self._trained.optimizer)
-            norm = nn.utils.get_total_norm([p.grad for p in self._parameters if p.grad is not None])
-            loss, gradient_norm = torch.stack([terms.total.detach().float(), norm.float()]).tolist()
-            return terms, loss, gradient_norm
-        except (RuntimeError, MemoryError) as error:
-            if not is_out_of_memory(error):
-                raise
-        # Outside the handler, so that the traceback no longer holds the step's tensors.
-        self._trained.optimizer.zero_grad(set_to_none=True)
-        assert isinstance(batch.frames, Tensor)
-        clips = math.ceil(len(batch.layout.clip_ids) / self._processes.count)
-        micro = min(self._execution.micro_batch_clips or clips, clips)
-        weights = self._model.all_weights()
-        raise out_of_memory(self._step.encode, batch.frames, weights, clips=clips, micro_batch_clips=micro)
+        terms = self._step.gradients(batch, self.progress.step, scaler.scale)
+        scaler.unscale_(self._trained.optimizer)
+        norm = nn.utils.get_total_norm([p.grad for p in self._parameters if p.grad is not None])
+        found = {"loss": terms.total.detach(), **terms.parts, "gradient_norm": norm}
+        numbers = torch.stack([value.float() for value in found.values()]).tolist()  # the step's one wait for a GPU
+        return dict(zip(found, numbers, strict=True))
 
     def _update(self, factor: float, norm: float) -> None:
         optimizer, scaler = self._trained.optimizer, self._trained.scaler
@@ -239,35 +264,42 @@ class Trainer:
                 raise VerificationError(
                     f"the {what} is {value} at step {self.progress.step + 1}, "
                     f"on the clips {', '.join(batch.layout.clip_ids)}",
-                    f"lower --learning-rate; {self._run.checkpoint_file} holds the state from before this step",
+                    f"start anew with a lower --learning-rate or --clip-gradient-norm 1; "
+                    f"{self._run.failure_file} holds the state from before this step",
                 )
 
-    def _end_epoch_if_due(self, log: MetricsLog | None) -> None:
+    def _end_epoch_if_due(self, log: MetricsLog | None, should_stop: Callable[[], bool]) -> None:
         """After an epoch's last step: validate, keep the best state, and save."""
         progress = self.progress
         if progress.epoch >= self._options.epochs or progress.number < len(self._batches.order(progress.epoch)):
             return
-        # Before the epoch counts as finished: a run stopped in here validates again.
-        if self._validate is not None and (progress.epoch + 1) % self._execution.validate_every == 0:
-            self._note_validation(self._validate(), log)
-        self.progress = replace(self.progress, epoch=progress.epoch + 1, number=0)
-        self._save(log)
+        done, metrics = replace(progress, epoch=progress.epoch + 1, number=0), None
+        if self._validate is not None and self._is_validation_due(done.epoch):
+            self._save(log, self._run.checkpoint_file)  # validating may take long; stopped in it, it is done again
+            metrics = self._validate(should_stop)
+            done = self._judged(done, metrics)
+        self.progress = done
+        if log is not None and metrics is not None:
+            log.write({"step": done.step, "epoch": done.epoch, "validation": metrics})
+        self._save(log, self._run.checkpoint_file)
 
-    def _note_validation(self, metrics: dict[str, float], log: MetricsLog | None) -> None:
-        progress, name, epoch = self.progress, self._options.best_by, self.progress.epoch + 1
-        is_best = progress.best_score is None or metrics[name] > progress.best_score
-        noted = replace(progress, validations_since_best=progress.validations_since_best + 1)
-        if is_best:
-            noted = replace(noted, best_score=metrics[name], best_step=progress.step, validations_since_best=0)
+    def _is_validation_due(self, epoch: int) -> bool:
+        return epoch % self._options.validate_every == 0 or epoch == self._options.epochs
+
+    def _judged(self, done: Progress, metrics: dict[str, float]) -> Progress:
+        """Compare a validation with the best one; keep the weights if they are better."""
+        score = metrics[self._options.best_by]
+        if done.best_score is None or score > done.best_score:
+            done = replace(done, best_score=score, best_step=done.step, validations_since_best=0)
             if self._processes.is_first:
-                save_weights(self._run.best_file, self._trained, noted)
-        self.progress = noted
-        if log is not None:
-            log.write({"step": noted.step, "epoch": epoch, "validation": metrics})
-        best = f"best {noted.best_score:.4f} after step {noted.best_step}"
-        self._reporter.info(f"validation after epoch {epoch}: {name} {metrics[name]:.4f} ({best})")
+                save_weights(self._run.best_file, self._trained, done)
+        else:
+            done = replace(done, validations_since_best=done.validations_since_best + 1)
+        best = f"best {done.best_score:.4f} after step {done.best_step}"
+        self._reporter.info(f"validation after epoch {done.epoch}: {self._options.best_by} {score:.4f} ({best})")
+        return done
 
-    def _save(self, log: MetricsLog | None) -> None:
+    def _save(self, log: MetricsLog | None, path: Path) -> None:
         if log is not None and self._is_whole:
             log.flush()
-            save_checkpoint(self._run.checkpoint_file, self._trained, self.progress)
+            save_checkpoint(path, self._trained, self.progress)

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from figclip_cli.adapt.batches import Layout
+from figclip_cli.adapt.layout import Layout
 from figclip_cli.adapt.objective import clip_views
 from figclip_cli.adapt.texts import MISSING
 from figclip_cli.models.contextualizer import VideoContextualizer

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from figclip_cli.adapt.options import AdaptOptions, Execution
+from figclip_cli.adapt.recipe import recipe_names
 from figclip_cli.commands.config_file import load_recipe_into_context, without_recipe_weights
 from figclip_cli.commands.model_flags import (
     ActivationFlag,
@@ -63,7 +64,7 @@ def adapt(
         str | None,
         typer.Option(
             "--recipe",
-            help="Settings of a whole run: figclip, srl-clip-b32, srl-clip-b16, srl-clip-l14, tiny.",
+            help=f"Settings of a whole run: {', '.join(recipe_names())}.",
             is_eager=True,
             callback=load_recipe_into_context,
         ),
@@ -84,6 +85,8 @@ def adapt(
     from figclip_cli.models.clip import choose_device
     from figclip_cli.run_folder import RunFolder
 
+    if name is not None and (name in (".", "..") or Path(name).name != name):
+        raise UsageError(f"--name '{name}' is not the name of a folder", "pass --runs for another place")
     options: AdaptOptions = options_from(AdaptOptions, values)
     weights = without_recipe_weights(context, pretrained=pretrained, activation=activation)
     source = model_source(terminal, model, **weights)

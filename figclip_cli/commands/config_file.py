@@ -102,8 +102,19 @@ def _values_for(context: typer.Context, path: Path) -> dict[str, Any]:
         if name is None:
             hint = nearest(key.replace("_", "-"), (known.replace("_", "-") for known in spelling))
             raise UsageError(f"{path} has the unknown key '{key}' for {' '.join(verb)}", hint)
-        resolved[name] = value
+        resolved[name] = _suited(flags[name], key, value, path)
     return resolved
+
+
+def _suited(flag: Any, key: str, value: Any, path: Path) -> Any:
+    """Return a TOML value as the flag takes it: lists for flags that repeat, ``a,b`` for those written so."""
+    if getattr(flag, "multiple", False) or getattr(flag, "nargs", 1) == -1:
+        return value if isinstance(value, list) else [value]
+    if isinstance(value, list):
+        return ",".join(map(str, value))
+    if isinstance(value, bool) and not getattr(flag, "is_flag", False):
+        raise UsageError(f"{path}: {key} is not true or false", f"see --{key.replace('_', '-')} in --help")
+    return value
 
 
 def _read(path: Path) -> dict[str, Any]:

@@ -90,7 +90,14 @@ def _parsed(item: Field[Any], value: Any) -> Any:
     if written is None:
         return value
     parts = [part.strip() for part in value.split(",") if part.strip()]
-    return tuple(parts) if written == "list" else dict(_pair(item.name, part) for part in parts)
+    if written == "list":
+        return tuple(parts)
+    pairs = [_pair(item.name, part) for part in parts]
+    twice = next((name for name, _ in pairs if [one for one, _ in pairs].count(name) > 1), None)
+    if twice is not None:
+        spelled = item.name.replace("_", "-")
+        raise UsageError(f"--{spelled} names {twice} twice", "give each one weight")
+    return dict(pairs)
 
 
 def _pair(name: str, text: str) -> tuple[str, float]:

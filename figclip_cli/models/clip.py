@@ -8,6 +8,7 @@ import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any, cast
 
 import torch
@@ -122,8 +123,7 @@ class Clip:
             (N, D) features, not normalised, with gradients where the tower asks for them.
         """
         pixels = frames.to(self.device, non_blocking=True).permute(0, 3, 1, 2).float().div_(255.0)
-        mean = pixels.new_tensor(self.preprocess.mean).view(1, 3, 1, 1)
-        std = pixels.new_tensor(self.preprocess.std).view(1, 3, 1, 1)
+        mean, std = _channels(self.preprocess.mean, self.device), _channels(self.preprocess.std, self.device)
         features: Tensor = self.model.encode_image((pixels - mean) / std)  # type: ignore[operator]
         return features
 
@@ -137,6 +137,12 @@ class Clip:
     def text_similarity_features(self, texts: Sequence[str]) -> Tensor:
         """Encode texts into unit-length features (n, D)."""
         return F.normalize(self.encode_texts(texts), dim=-1)
+
+
+@lru_cache(maxsize=16)
+def _channels(values: tuple[float, ...], device: torch.device) -> Tensor:
+    """Return (1, 3, 1, 1) float32 on a device; copied there once, since a copy makes a GPU's queue wait."""
+    return torch.tensor(values, device=device).view(1, 3, 1, 1)
 
 
 def load_clip(source: ModelSource, *, device: torch.device | str = "cpu", reporter: Reporter = SILENT) -> Clip:

@@ -100,8 +100,8 @@ def encode_distinct(
     """Encode each distinct text that has not been encoded before with this model.
 
     A feature that was kept has the bits it was encoded with. Encoded again on the same kind of device it would have
-    the same bits, whatever other texts are encoded with it (see :mod:`figclip_cli.models.text_encoding`); features
-    kept from a GPU are also used on a CPU, where the last bits would differ.
+    the same bits, whatever other texts are encoded with it (see :mod:`figclip_cli.models.text_encoding`). A CPU
+    and a GPU, whose last bits differ, keep features of their own.
 
     Args:
         texts: Texts, with repetitions.

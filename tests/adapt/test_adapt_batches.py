@@ -14,10 +14,10 @@ from hypothesis import strategies as st
 from small_sources import annotations_of, event, opened, write_small_prompts, write_small_source
 
 from figclip_cli.adapt.batches import Batches, FrameDataset, JpegFrames
+from figclip_cli.adapt.chance import stable_integer
 from figclip_cli.adapt.frames_on_device import decoded_on
 from figclip_cli.adapt.options import AdaptOptions
-from figclip_cli.adapt.sources import stable_integer
-from figclip_cli.adapt.texts import ClipRef
+from figclip_cli.adapt.texts import ClipRef, refuse_unknown_events
 from figclip_cli.errors import InputError
 
 CPU = torch.device("cpu")
@@ -89,12 +89,31 @@ def test_a_whole_weight_shows_each_clip_that_often(weight):
     assert set(counts.values()) == {weight} and len(counts) == 10
 
 
-def test_a_weight_of_a_half_shows_half_of_the_clips_and_others_the_next_epoch():
+def test_a_weight_of_a_half_shows_half_of_the_clips_and_the_other_half_the_next_epoch():
     order = listed((named(20), 0.5), size=4)
     halves = [set(shown(order.order(epoch))) for epoch in range(12)]
     assert all(len(half) == 10 for half in halves)
+    everything = {ClipRef(0, one) for one in named(20)}
+    assert all(halves[epoch] | halves[epoch + 1] == everything for epoch in range(0, 12, 2))
     assert len({frozenset(half) for half in halves}) > 6
-    assert set.union(*halves) == {ClipRef(0, one) for one in named(20)}
+
+
+@pytest.mark.parametrize(("weight", "count"), [(0.01, 6), (0.05, 6), (0.3, 7), (1 / 3, 10)])
+def test_a_small_weight_gives_every_clip_its_turn(weight, count):
+    order = listed((named(count), weight), (named(4, "d"), 1), size=3)
+    epochs = round(3 * 1 / weight)
+    seen = Counter(ref for epoch in range(epochs) for ref in shown(order.order(epoch)) if ref.source == 0)
+    assert len(seen) == count and set(seen.values()) <= {2, 3, 4}
+
+
+def test_a_weight_that_shows_nothing_has_no_steps():
+    assert listed((named(6), 0.01), size=3).steps(2) == 0
+
+
+@pytest.mark.parametrize(("count", "size"), [(1, 4), (4, 4), (5, 4), (9, 4), (11, 4), (6, 5), (7, 2)])
+def test_steps_are_counted_without_drawing_them(count, size):
+    order = listed((named(count),), size=size)
+    assert order.steps(3) == sum(len(order.order(epoch)) for epoch in range(3))
 
 
 def test_a_weight_of_one_and_a_half_shows_all_and_half_of_them_again():
@@ -123,7 +142,7 @@ def test_no_step_shows_a_clip_id_twice_and_nothing_is_lost(first, second, shared
     order = listed((here, weights[0]), (there, weights[1]), size=size, seed=seed).order(0)
     for step in order:
         assert len({ref.clip_id for ref in step}) == len(step) <= size + 1
-    expected = sum(len(ids) * int(w) + round(w % 1 * len(ids)) for ids, w in ((here, weights[0]), (there, weights[1])))
+    expected = sum(len(ids) * int(w) + int(w % 1 * len(ids)) for ids, w in ((here, weights[0]), (there, weights[1])))
     assert sum(map(len, order)) == expected
 
 
@@ -318,7 +337,7 @@ def test_a_layout_moves_all_but_the_rows_that_are_looked_up(two_sources):
 def test_a_clip_with_prompts_of_no_frames_event_is_refused(tmp_path):
     files = write_small_source(tmp_path, "s", ["a"], prompts=[event("a", 0), event("a", 2)])
     with pytest.raises(InputError, match="prompts name event 2 of clip a, frames have 2"):
-        annotations_of(opened([files]), AdaptOptions())
+        refuse_unknown_events(opened([files]))
 
 
 def test_prompts_files_of_the_helper_are_real(tmp_path):

@@ -12,8 +12,9 @@ from safetensors.torch import load_file
 from figclip_cli.adapt.checkpoint import (
     Progress,
     Trained,
-    load_checkpoint,
     load_weights,
+    read_checkpoint,
+    restore,
     save_checkpoint,
     save_weights,
     weights_of,
@@ -84,6 +85,11 @@ def test_a_checkpoint_gives_back_every_bit_and_the_next_steps_are_the_same(fresh
     assert load_checkpoint(tmp_path / "c.safetensors", again) == PROGRESS
     assert same(state_of(again), state_of(trained)) and len(state_of(again)) > len(weights_of(again))
     assert same(state_of(stepped(again, 2, seed=5)), state_of(stepped(trained, 2, seed=5)))
+
+
+def load_checkpoint(path, trained):
+    found = read_checkpoint(path)
+    return restore(trained, *found)
 
 
 def test_a_checkpoint_saved_twice_is_the_same_bytes(fresh, tmp_path):
@@ -187,9 +193,8 @@ def test_a_damaged_checkpoint_is_refused_in_one_line(fresh, tmp_path, damage):
     assert caught.value.hint and caught.value.exit_code == 3
 
 
-def test_a_missing_checkpoint_is_refused(fresh, tmp_path):
-    with pytest.raises(InputError, match="checkpoint .*absent does not exist"):
-        load_checkpoint(tmp_path / "absent", fresh())
+def test_where_there_is_no_checkpoint_none_is_read(tmp_path):
+    assert read_checkpoint(tmp_path / "absent") is None
 
 
 def test_a_checkpoint_of_another_rank_is_refused(fresh, tmp_path):

@@ -32,9 +32,8 @@ def batch(shapes, seed):
         first += own * of_event
     none = torch.full((len(shapes), events, 0), -1)
     positives = torch.full((len(shapes), events), -1)
-    layout = Layout(
-        tuple(shapes), index, positives, none, none, torch.empty(0, dtype=torch.int64), torch.arange(len(shapes)), False
-    )
+    nothing, numbers = torch.empty(0, dtype=torch.int64), torch.arange(len(shapes))
+    layout = Layout(tuple(shapes), index, positives, none, none, nothing, nothing, numbers, numbers, is_dense=False)
     return layout, torch.randn(first, WIDTH, generator=torch.Generator().manual_seed(seed))
 
 

@@ -143,17 +143,17 @@ def test_the_memory_of_the_cpu_is_known():
 
 def test_the_error_says_what_was_too_much_and_what_to_lower():
     net = small_network()
-    error = out_of_memory(net, torch.randn(12, 4), list(net.parameters()), clips=6, micro_batch_clips=4)
+    error = out_of_memory(lambda: memory_need(net, torch.randn(1, 4), list(net.parameters()), 8), CPU, clips=4)
     assert isinstance(error, MachineError) and error.exit_code == 1
     assert error.message.startswith("the cpu is out of memory with 4 clips at once: a step needs about ")
     assert "for each of 8 frames" in error.message and error.hint.startswith("pass --micro-batch-clips 2 (")
 
 
 def test_where_even_one_frame_does_not_fit_that_is_said():
-    def full(frames):
+    def full():
         raise torch.OutOfMemoryError("CUDA out of memory")
 
-    error = out_of_memory(full, torch.randn(12, 4), [], clips=6, micro_batch_clips=4)
+    error = out_of_memory(full, CPU, clips=4)
     assert error.message == "the cpu is out of memory with 4 clips at once" and "even one frame" in error.hint
 
 

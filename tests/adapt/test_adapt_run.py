@@ -254,7 +254,10 @@ def test_clips_without_frames_are_left_out_and_counted(prepared, tmp_path):
     files = [SourceFiles((tmp_path / "frames.h5",), prepared / "prompts.jsonl")]
     summary = adapt(files, RunFolder(tmp_path / "run"), source=source, options=QUICK)
     assert (summary.coverage.prompts, summary.coverage.used, summary.coverage.not_ok) == (6, 3, 1)
-    assert summary.coverage.describe() == "training on 3 of 6 annotated clips (50.0 %); 1 short or failed"
+    assert (
+        summary.coverage.describe()
+        == "training on 3 of 6 annotated clips (50.0 %); 2 without frames; 1 short or failed"
+    )
 
 
 def test_frames_of_another_size_or_with_fewer_events_are_refused(prepared, tmp_path):

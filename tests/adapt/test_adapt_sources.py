@@ -23,6 +23,8 @@ class Notes(SilentReporter):
     def info(self, message):
         self.lines.append(message)
 
+    warn = info
+
 
 def listed(folder, name, clip_ids):
     (folder / f"{name}.txt").write_text("\n".join(clip_ids) + "\n")
@@ -128,16 +130,26 @@ def test_the_counts_are_told_in_one_line(tmp_path):
     )
     notes = Notes()
     _, coverage = open_sources([files], lists, fraction=0.5, seed=0, reporter=notes)
-    assert coverage == Coverage(prompts=20, frames=15, not_ok=2, excluded=1, validation=3, unused=5, used=5)
+    assert coverage == Coverage(
+        prompts=20, frames=15, not_ok=2, excluded=1, validation=3, unused=5, used=5, without_frames=4
+    )
     assert notes.lines == [
         "excluded: 1 clips dropped, of 3 on the lists",
-        "training on 5 of 20 annotated clips (25.0 %); 2 short or failed; 1 excluded; 3 held out for validation; "
-        "5 left out by --clips or --fraction",
+        "held out: 3 clips, of 3 on the list",
+        "training on 5 of 20 annotated clips (25.0 %); 4 without frames; 2 short or failed; 1 excluded; "
+        "3 held out for validation; 5 left out by --clips or --fraction",
     ]
 
 
 def test_counts_that_are_zero_are_not_told():
-    assert Coverage(4, 4, 0, 0, 0, 0, 4).describe() == "training on 4 of 4 annotated clips (100.0 %)"
+    assert Coverage(4, 4, 0, 0, 0, 0, 4, 0).describe() == "training on 4 of 4 annotated clips (100.0 %)"
+
+
+def test_an_exclusion_list_that_names_no_clip_at_hand_is_warned_of(twenty, tmp_path):
+    notes = Notes()
+    lists = ClipLists(exclude=(listed(tmp_path, "x", ["other-id"]),))
+    open_sources([twenty], lists, fraction=1.0, seed=0, reporter=notes)
+    assert "no clip on the lists of --exclude, such as 'other-id', is in the frames and prompts" in notes.lines
 
 
 def test_two_sources_are_chosen_from_and_counted_together(twenty, tmp_path):

@@ -151,8 +151,10 @@ def two_clips():
         positives=torch.tensor([[0, 2], [2, -1]]),
         negatives=torch.tensor([[[1, 3], [0, -1]], [[3, -1], [-1, -1]]]),
         kinds=torch.tensor([[[2, 0], [0, -1]], [[2, -1], [-1, -1]]]),
+        events=torch.tensor([0, 1, 2]),
         text_rows=torch.tensor([3, 5, 6, 9]),
         clip_numbers=torch.tensor([0, 1]),
+        prompt_numbers=torch.tensor([0, 1]),
         is_dense=True,
     )
     generator = torch.Generator().manual_seed(0)
@@ -167,7 +169,7 @@ def test_events_are_scored_against_their_own_prompt_and_negatives(two_clips):
     features, layout, texts, contextualizer = two_clips
     found = score_events(features, layout, texts, contextualizer)
     event = [normalize(features[a:b].mean(0), dim=0) for a, b in ((0, 2), (2, 4), (4, 6))]
-    token = contextualizer(features.view(2, 2, 2, 16), layout.positives >= 0)[1].flatten(0, 1)[:3]
+    token = contextualizer(features.view(2, 2, 2, 16))[1].flatten(0, 1)[:3]
     pairs = [(0, 0, 1), (0, 0, 3), (1, 2, 0), (2, 2, 3)]  # event, its prompt, its negative
     for name, view in (("clip", event), ("vc", normalize(token, dim=-1))):
         assert torch.allclose(found.views[name], torch.stack(list(view)), atol=1e-6)
