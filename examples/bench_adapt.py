@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import resource
 import statistics
 import subprocess
 import sys
@@ -231,7 +230,13 @@ def print_memory(name: str, folder: Path, arguments: argparse.Namespace) -> None
     if arguments.device == "cuda":
         print(torch.cuda.max_memory_allocated() >> 20)
     else:
-        print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss >> 10)
+        print(peak_resident_mib())
+
+
+def peak_resident_mib() -> int:
+    """Return this process's peak resident memory; ``getrusage`` would give a child its parent's."""
+    status = Path("/proc/self/status").read_text()
+    return int(status.split("VmHWM:")[1].split()[0]) >> 10
 
 
 def report(folder: Path, arguments: argparse.Namespace) -> None:

@@ -132,8 +132,10 @@ class RunFolder:
                 clear(self.path)
             self.path.mkdir(parents=True, exist_ok=True)
             self.done_file.unlink(missing_ok=True)
-            for torn in self.checkpoint_file.parent.glob(".*.tmp"):  # of a program that was killed while writing
-                torn.unlink(missing_ok=True)
+            # Of a program that was killed while writing; the second form is safetensors' own.
+            for folder in (self.path, self.checkpoint_file.parent):
+                for torn in (*folder.glob(".*.tmp"), *folder.glob(".tmp*")):
+                    torn.unlink(missing_ok=True)
         write_json(self.config_file, dict(config))
         now, earlier = environment(), {}
         if resuming and self.environment_file.is_file():

@@ -151,11 +151,12 @@ class AdaptOptions:
 class Execution:
     """How a run is computed; none of this changes what it computes beyond rounding.
 
-    ``workers`` None is 0 on a CPU and 4 on a GPU. ``checkpoint_every`` 0 is after each epoch only.
-    ``micro_batch_clips`` None is the whole batch at once. ``jpeg_decoder`` ``auto`` is nvjpeg on a GPU.
+    ``workers`` None is 0 on a CPU; on a GPU 4 under nvjpeg, else as many as cores, up to 16. ``checkpoint_every`` 0 is
+    after each epoch only. ``micro_batch_clips`` None is the whole batch at once. ``jpeg_decoder`` ``auto`` is nvjpeg
+    on a GPU.
     """
 
-    workers: int | None = _flag(None, "Processes that read frames; 0 on a CPU, 4 on a GPU.", _RUN, min=0)
+    workers: int | None = _flag(None, "Processes that read frames; none on a CPU, up to 16 on a GPU.", _RUN, min=0)
     micro_batch_clips: int | None = _flag(
         None, "Clips in memory at once; loss and gradients stay those of the whole batch.", _RUN, min=1
     )
