@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import importlib.util
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -142,9 +143,6 @@ def with_peft(visual: nn.Module, rank: int) -> nn.Module:
 
 def projections(width: int, rank: int) -> dict[str, Callable[[Tensor], Tensor]]:
     """Return the ways to compute one q, k, v projection, (n, D) to (n, 3D)."""
-    from peft import LoraConfig as PeftConfig
-    from peft import get_peft_model
-
     torch.manual_seed(0)
     weight, bias = torch.randn(3 * width, width) * 0.02, torch.zeros(3 * width)
     plain = QkvLora(weight, bias, LoraConfig(rank, float(rank)))
@@ -154,13 +152,23 @@ def projections(width: int, rank: int) -> dict[str, Callable[[Tensor], Tensor]]:
         nn.init.normal_(layer.lora_B, std=0.02)
     linear = nn.Linear(width, 3 * width)
     linear.requires_grad_(False)
-    holder = nn.Sequential()
-    holder.add_module("qkv", nn.Linear(width, 3 * width))
-    peft = get_peft_model(holder, PeftConfig(r=rank, lora_alpha=rank, target_modules=["qkv"]))  # type: ignore[arg-type]
-    return {
+    ways: dict[str, Callable[[Tensor], Tensor]] = {
         "frozen": linear,
         "figclip": plain,
         "figclip, low-rank path (as under dropout)": dropping,
         "loralib's forward": lambda x: loralib.MergedLinear.forward(plain, x),
-        "PEFT (one rank for the three)": peft,
     }
+    if has_peft():
+        from peft import LoraConfig as PeftConfig
+        from peft import get_peft_model
+
+        holder = nn.Sequential()
+        holder.add_module("qkv", nn.Linear(width, 3 * width))
+        config = PeftConfig(r=rank, lora_alpha=rank, target_modules=["qkv"])
+        ways["PEFT (one rank for the three)"] = get_peft_model(holder, config)  # type: ignore[arg-type]
+    return ways
+
+
+def has_peft() -> bool:
+    """Return whether PEFT is installed; the extra ``bench`` brings it."""
+    return importlib.util.find_spec("peft") is not None

@@ -22,7 +22,7 @@ from typing import Any
 
 import torch
 from adapt_inputs import EVENTS, FRAMES, write_inputs
-from adapt_plain import PlainLoop
+from adapt_plain import PlainLoop, has_peft
 from timing import machine, median_seconds
 from torch import Tensor
 from torch.utils.flop_counter import FlopCounterMode
@@ -241,7 +241,7 @@ def peak_resident_mib() -> int:
 
 def report(folder: Path, arguments: argparse.Namespace) -> None:
     """Measure all contenders and print the tables."""
-    names = [name for name in CONTENDERS if name not in arguments.without]
+    names = [name for name in CONTENDERS if name not in arguments.without and (name != "peft" or has_peft())]
     contenders = {name: make_contender(name, folder, arguments) for name in names}
     times = in_turn(contenders, arguments.device, arguments.rounds)
     ours = contenders["figclip"]

@@ -73,10 +73,21 @@ def _cut(path: Path, step: int, epoch: int) -> None:
     path.write_text("".join(kept), encoding="utf-8")
 
 
-def _tensorboard_writer(folder: Path) -> _Writer:
+def require_tensorboard() -> None:
+    """Refuse to go on without TensorBoard.
+
+    Raises:
+        UsageError: It is not installed.
+    """
     try:
-        from torch.utils.tensorboard import SummaryWriter
+        import torch.utils.tensorboard  # noqa: F401
     except ImportError as error:
         raise UsageError("--tensorboard needs TensorBoard", "pip install 'figclip-cli[tensorboard]'") from error
+
+
+def _tensorboard_writer(folder: Path) -> _Writer:
+    require_tensorboard()
+    from torch.utils.tensorboard import SummaryWriter
+
     writer: _Writer = SummaryWriter(str(folder))
     return writer

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from figclip_cli.adapt.frames_on_device import choose_jpeg_decoder
+from figclip_cli.adapt.metrics_log import require_tensorboard
 from figclip_cli.adapt.options import AdaptOptions, Execution
 from figclip_cli.adapt.sources import ClipLists, Coverage, Source, SourceFiles, open_sources
 from figclip_cli.adapt.step import Model
@@ -93,6 +94,8 @@ def _refuse_pointless(options: AdaptOptions, execution: Execution, clip_ids: Set
     """Refuse flags that another flag makes mean nothing, and clips without anything to tell them from."""
     if len(clip_ids) < 2 and not (options.natural_negatives or options.hard_negatives):
         raise UsageError("one clip without negatives has nothing to be told from", "train on more clips")
+    if execution.tensorboard:
+        require_tensorboard()
     if execution.save_tokens and not options.contextualizer:
         raise UsageError("--save-tokens needs the contextualizer", "leave out --no-contextualizer")
     if options.negative_kinds and not options.hard_negatives:

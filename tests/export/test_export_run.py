@@ -55,6 +55,23 @@ def test_only_the_adapted_projections_differ_from_the_base(exported, prepared):
     assert list(exported.merged_tensors) == changed
 
 
+@pytest.mark.parametrize("scale", [0.0, 0.25, 1.0])
+def test_a_scale_goes_that_far_from_the_base(finished_run, exported, prepared, tmp_path, scale):
+    folder = export_open_clip(finished_run, tmp_path / "out", scale=scale).folder
+    base = load_file(prepared / "base-model" / "open_clip_model.safetensors")
+    found, adapted = (load_file(where / "open_clip_model.safetensors") for where in (folder, exported.folder))
+    for name in base:
+        assert torch.allclose(found[name], base[name] + scale * (adapted[name] - base[name]), atol=1e-6), name
+    assert json.loads((folder / "figclip_export.json").read_text())["scale"] == scale
+
+
+@pytest.mark.parametrize("scale", [-0.1, 1.5, float("nan")])
+def test_a_scale_beyond_base_and_adapted_is_refused(finished_run, tmp_path, scale):
+    with pytest.raises(UsageError, match="--scale must be from 0"):
+        export_open_clip(finished_run, tmp_path / "out", scale=scale)
+    assert not (tmp_path / "out").exists()
+
+
 def test_the_export_is_a_model_for_every_stage(exported):
     assert load_clip(ModelSource(str(exported.folder))).model_config["quick_gelu"] is True
 
