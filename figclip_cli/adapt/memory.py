@@ -40,7 +40,7 @@ class MemoryNeed:
     def describe(self) -> str:
         """Return one phrase for a person."""
         return (
-            f"about {readable(self.total)}: {readable(self.weights)} for weights and moments, "
+            f"at least {readable(self.total)}: {readable(self.weights)} for weights and moments, "
             f"{readable(self.of_frame)} for each of {self.frames} frames"
         )
 

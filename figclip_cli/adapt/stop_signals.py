@@ -28,7 +28,9 @@ class StopSignals:
 
     def __enter__(self) -> StopSignals:
         if threading.current_thread() is threading.main_thread():  # elsewhere Python refuses handlers
-            self._before = {number: signal.signal(number, self._note) for number in _SIGNALS}
+            # What is ignored stays so: a shell starts background jobs deaf to the Ctrl-C of others.
+            heard = [number for number in _SIGNALS if signal.getsignal(number) is not signal.SIG_IGN]
+            self._before = {number: signal.signal(number, self._note) for number in heard}
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:

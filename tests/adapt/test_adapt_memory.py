@@ -79,7 +79,7 @@ def test_a_need_is_one_phrase():
 
 
 def advised(text):
-    found = re.match(r"pass --micro-batch-clips (\d+) \(about ", text)
+    found = re.match(r"pass --micro-batch-clips (\d+) \(at least ", text)
     return int(found[1]) if found else None
 
 
@@ -145,7 +145,7 @@ def test_the_error_says_what_was_too_much_and_what_to_lower():
     net = small_network()
     error = out_of_memory(lambda: memory_need(net, torch.randn(1, 4), list(net.parameters()), 8), CPU, clips=4)
     assert isinstance(error, MachineError) and error.exit_code == 1
-    assert error.message.startswith("the cpu is out of memory with 4 clips at once: a step needs about ")
+    assert error.message.startswith("the cpu is out of memory with 4 clips at once: a step needs at least ")
     assert "for each of 8 frames" in error.message and error.hint.startswith("pass --micro-batch-clips 2 (")
 
 

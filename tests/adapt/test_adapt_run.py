@@ -185,8 +185,8 @@ def test_too_little_memory_says_what_to_lower(prepared, tmp_path, monkeypatch):
     monkeypatch.setattr(step_module, "objective", full)
     with pytest.raises(MachineError, match="out of memory with 3 clips") as caught:
         run_adapt(prepared, tmp_path / "run")
-    assert "a step needs about" in caught.value.message and "of 60 frames" in caught.value.message
-    assert caught.value.hint.startswith("pass --micro-batch-clips 1 (about ")
+    assert "a step needs at least" in caught.value.message and "of 60 frames" in caught.value.message
+    assert caught.value.hint.startswith("pass --micro-batch-clips 1 (at least ")
 
 
 def test_bf16_and_no_contextualizer_and_no_negatives_run(prepared, tmp_path):

@@ -27,7 +27,14 @@ def command(prepared: Path, runs: Path, name: str, *more: str) -> list[str]:
 
 def start(words: list[str], *launcher: str) -> subprocess.Popen[str]:
     head = launcher or (sys.executable,)
-    return subprocess.Popen([*head, *words], stderr=subprocess.PIPE, text=True, env=ENVIRONMENT)
+    return subprocess.Popen(
+        [*head, *words], stderr=subprocess.PIPE, text=True, env=ENVIRONMENT, preexec_fn=hear_interrupts
+    )
+
+
+def hear_interrupts() -> None:
+    """Undo what a shell does to jobs in the background, where these tests may run."""
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def run_to_the_end(words: list[str], *launcher: str) -> str:
