@@ -75,7 +75,7 @@ def test_bytes_are_written_for_a_person(count, text):
 
 def test_a_need_is_one_phrase():
     text = MemoryNeed(MIB, 2 * MIB, 3).describe()
-    assert text == "about 7.0 MiB: 1.0 MiB for weights and moments, 2.0 MiB for each of 3 frames"
+    assert text == "at least 7.0 MiB: 1.0 MiB for weights and moments, 2.0 MiB for each of 3 frames"
 
 
 def advised(text):
