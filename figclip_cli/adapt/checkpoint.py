@@ -96,34 +96,28 @@ def read_checkpoint(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]] | No
     if not path.is_file():
         return None
     tensors, metadata = load_tensors(path, "checkpoint")
-    _position(metadata, path)
+    try:
+        Progress(**metadata["progress"]), metadata["scaler"]
+    except (KeyError, TypeError) as error:
+        raise InputError(f"checkpoint {path} is of another version of figclip", "start the run anew") from error
     return tensors, metadata
 
 
 def restore(trained: Trained, tensors: Mapping[str, Tensor], metadata: Mapping[str, Any]) -> Progress:
-    """Put what was read from a checkpoint in place; return how far it is.
+    """Put what :func:`read_checkpoint` returned in place; return how far it is.
 
     Raises:
         InputError: It is of another model.
     """
-    progress, scaler = _position(metadata, None)
     load_weights(trained, tensors)
     moments: dict[int, dict[str, Tensor]] = {}
     for name, tensor in _under("optimizer.", tensors).items():
         index, _, key = name.partition(".")
         moments.setdefault(int(index), {})[key] = tensor
     trained.optimizer.load_state_dict({**trained.optimizer.state_dict(), "state": moments})
-    if scaler:
-        trained.scaler.load_state_dict(scaler)
-    return progress
-
-
-def _position(metadata: Mapping[str, Any], path: Path | None) -> tuple[Progress, dict[str, Any]]:
-    """Return how far a checkpoint is, and the state of its gradient scaler."""
-    try:
-        return Progress(**metadata["progress"]), metadata["scaler"]
-    except (KeyError, TypeError) as error:
-        raise InputError(f"checkpoint {path} is of another version of figclip", "start the run anew") from error
+    if metadata["scaler"]:
+        trained.scaler.load_state_dict(metadata["scaler"])
+    return Progress(**metadata["progress"])
 
 
 def _under(prefix: str, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
