@@ -5,6 +5,7 @@ Installed as ``figclip_kernels``. The package depends on torch alone and knows n
 
 from __future__ import annotations
 
-from .reference import ContrastiveOutput, contrastive_loss
+from .op import contrastive_loss
+from .problem import ContrastiveOutput
 
 __all__ = ["ContrastiveOutput", "contrastive_loss"]

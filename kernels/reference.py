@@ -1,125 +1,51 @@
-"""Plain-torch contrastive loss: the definition that every faster path must equal.
+"""The definition in plain torch: autograd makes the gradients, float64 stays float64, any device.
 
-Shape letters, used on every line that changes a shape:
-    V  views: feature sets scored against the same texts (for example CLIP features and contextual features)
-    B  rows: positive pairs
-    N  private hard negatives of a row
-    D  feature width
-    K  kinds of id
+Every other path must equal this one. It stores the score matrix of every view.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
-
 import torch
 from torch import Tensor
 
-
-@dataclass(frozen=True)
-class ContrastiveOutput:
-    """What :func:`contrastive_loss` computed.
-
-    Attributes:
-        loss: Scalar; the weighted sum over views of their mean row losses. Carries gradients.
-        per_view: (V,) detached mean loss of each view, unweighted.
-    """
-
-    loss: Tensor
-    per_view: Tensor
+from .problem import Problem, Sums, excluded_pairs
 
 
-def contrastive_loss(
-    views: Tensor | Sequence[Tensor],
-    texts: Tensor,
-    *,
-    logit_scale: Tensor | float,
-    negatives: Tensor | None = None,
-    negatives_mask: Tensor | None = None,
-    ids: Tensor | None = None,
-    weights: Sequence[float] | None = None,
-    symmetric: bool = True,
-) -> ContrastiveOutput:
-    """Compute InfoNCE between each view and the texts, with negatives that are private to a row.
-
-    Row i's positive is text i. Its denominator over texts holds every text j, except those that share an id
-    with i, and its own N negatives. The denominator of text j over rows holds every row i, except those that
-    share an id with j; negatives have no row of their own and do not enter it. Features are used as given:
-    pass them L2-normalised for cosine similarity. float64 stays float64; everything else is computed in
-    float32. Source: FiGCLIP (arXiv 2401.07669), section 3.3; InfoNCE (arXiv 1807.03748).
-
-    Args:
-        views: (V, B, D) or a sequence of V tensors (B, D).
-        texts: (B, D).
-        logit_scale: Inverse temperature, already exponentiated; a float or a scalar tensor, which may ask for
-            a gradient.
-        negatives: (B, N, D), or none.
-        negatives_mask: (B, N) bool, true where a negative is present.
-        ids: (B,) or (B, K) integers. Two different rows with an equal id in any column are never each other's
-            negative.
-        weights: V weights of the views; ones by default.
-        symmetric: Average both directions; else only row -> text.
-
-    Raises:
-        ValueError: Shapes that do not fit one another.
-    """
-    stacked = views if isinstance(views, Tensor) else torch.stack(list(views))  # (V, B, D)
-    _check_shapes(stacked, texts, negatives, negatives_mask, ids, weights)
-    dtype = torch.float64 if stacked.dtype == torch.float64 else torch.float32
-    rows = texts.shape[0]
-    if rows == 0:
-        return ContrastiveOutput(stacked.to(dtype).sum() * 0.0, stacked.new_zeros(len(stacked), dtype=dtype))
-
-    scale = torch.as_tensor(logit_scale, dtype=dtype, device=texts.device)
-    logits = scale * (stacked.to(dtype) @ texts.to(dtype).T)  # (V, B, B): [view, row, text]
-    positive = logits.diagonal(dim1=1, dim2=2)  # (V, B)
-    excluded = _excluded_pairs(ids, rows, texts.device)  # (B, B)
+def log_sum_exps(problem: Problem) -> Sums:
+    """Compute the log-sum-exps of a problem, with autograd through all of it."""
+    dtype = problem.accumulator
+    rows, columns = problem.views[0].shape[0], problem.texts.shape[0]
+    views = torch.stack(problem.views).to(dtype)  # (V, R, D)
+    scores = problem.scale * (views @ problem.texts.to(dtype).T)  # (V, R, C)
+    positives = scores.diagonal(problem.offset, 1, 2)[:, :rows]  # (V, R)
+    excluded = excluded_pairs(problem, slice(0, rows), slice(0, columns))  # (R, C)
     if excluded is not None:
-        logits = logits.masked_fill(excluded, float("-inf"))
-    to_text = logits  # (V, B, B)
-    if negatives is not None and negatives.shape[1] > 0:
-        private = scale * torch.einsum("vbd,bnd->vbn", stacked.to(dtype), negatives.to(dtype))  # (V, B, N)
-        if negatives_mask is not None:
-            private = private.masked_fill(~negatives_mask, float("-inf"))
-        to_text = torch.cat([logits, private], dim=2)  # (V, B, B + N)
-
-    per_row = to_text.logsumexp(dim=2) - positive  # (V, B)
-    if symmetric:
-        per_row = 0.5 * (per_row + logits.logsumexp(dim=1) - positive)  # (V, B)
-    per_view = per_row.mean(dim=1)  # (V,)
-    view_weights = per_view.new_tensor(list(weights) if weights is not None else [1.0] * len(stacked))
-    return ContrastiveOutput((per_view * view_weights).sum(), per_view.detach())
+        scores = scores.masked_fill(excluded, float("-inf"))
+    to_text = torch.cat([scores, *_private(problem, views)], dim=2)  # (V, R, C + N)
+    by_row = _log_sum_exp(to_text, 2, problem.row_mask)  # (V, R)
+    by_column = scores.new_empty(len(views), 0)
+    if problem.symmetric:
+        by_column = _log_sum_exp(scores, 1, problem.column_mask)  # (V, C)
+    if problem.row_mask is not None:
+        positives = positives.masked_fill(~problem.row_mask, 0.0)
+    return Sums(positives, by_row, by_column, scores.new_empty(0))
 
 
-def _excluded_pairs(ids: Tensor | None, rows: int, device: torch.device) -> Tensor | None:
-    """Return (B, B) bool: true where two different rows share an id and so are not negatives."""
-    if ids is None:
-        return None
-    columns = ids.to(device).reshape(rows, -1)  # (B, K)
-    same = (columns[:, None, :] == columns[None, :, :]).any(dim=2)  # (B, B)
-    return same & ~torch.eye(rows, dtype=torch.bool, device=device)
+def _private(problem: Problem, views: Tensor) -> list[Tensor]:
+    """Return the scores with private negatives, (V, R, N), or nothing."""
+    if problem.negatives is None:
+        return []
+    private = problem.scale * torch.einsum("vrd,rnd->vrn", views, problem.negatives.to(views.dtype))
+    if problem.negatives_mask is not None:
+        private = private.masked_fill(~problem.negatives_mask, float("-inf"))
+    return [private]
 
 
-def _check_shapes(
-    views: Tensor,
-    texts: Tensor,
-    negatives: Tensor | None,
-    negatives_mask: Tensor | None,
-    ids: Tensor | None,
-    weights: Sequence[float] | None,
-) -> None:
-    rows, width = texts.shape
-    if views.ndim != 3 or views.shape[1:] != texts.shape:
-        raise ValueError(f"views must be (V, {rows}, {width}) like texts, got {tuple(views.shape)}")
-    if negatives is not None and (negatives.ndim != 3 or negatives.shape[0] != rows or negatives.shape[2] != width):
-        raise ValueError(f"negatives must be ({rows}, N, {width}), got {tuple(negatives.shape)}")
-    if negatives_mask is not None:
-        if negatives is None or negatives_mask.shape != negatives.shape[:2]:
-            raise ValueError(f"negatives_mask must match negatives' (B, N), got {tuple(negatives_mask.shape)}")
-        if negatives_mask.dtype != torch.bool:
-            raise ValueError(f"negatives_mask must be bool, got {negatives_mask.dtype}")
-    if ids is not None and ids.shape[0] != rows:
-        raise ValueError(f"ids must be ({rows},) or ({rows}, K), got {tuple(ids.shape)}")
-    if weights is not None and len(weights) != len(views):
-        raise ValueError(f"weights must hold {len(views)} values, got {len(weights)}")
+def _log_sum_exp(scores: Tensor, dim: int, mask: Tensor | None) -> Tensor:
+    """Return the log-sum-exp along ``dim``; +inf, without a gradient, where ``mask`` is false."""
+    if mask is None:
+        return scores.logsumexp(dim)
+    padding = ~mask
+    # A column of nothing but -inf has a log-sum-exp whose gradient is nan: put zeros there first.
+    other = padding[None, :, None] if dim == 2 else padding[None, None, :]
+    return scores.masked_fill(other, 0.0).logsumexp(dim).masked_fill(padding, float("inf"))

@@ -1,0 +1,85 @@
+"""Which path computes a call, and why."""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import sys
+from functools import lru_cache
+from typing import TYPE_CHECKING
+
+import torch
+
+if TYPE_CHECKING:
+    from .problem import Problem
+
+BACKENDS = ("auto", "reference", "cpu", "triton_small", "triton_tiles")
+# Below this many scores a view, a device without Triton is better off with few large operations.
+FEW_SCORES = 512 * 512
+
+
+def choose(problem: Problem, backend: str) -> str:
+    """Return the name of the path for a call; say it on stderr, once, if ``FIGCLIP_VERBOSE`` is set.
+
+    Raises:
+        ValueError: ``backend`` is no name of a path, or that path cannot compute this call.
+    """
+    path, reason = explain(problem, backend)
+    if os.environ.get("FIGCLIP_VERBOSE"):
+        rows, width = problem.texts.shape
+        _say(f"figclip_kernels: {path} for {rows} rows of {width} {problem.texts.dtype}: {reason}")
+    return path
+
+
+def explain(problem: Problem, backend: str) -> tuple[str, str]:
+    """Return the name of the path for a call and the reason, as a clause.
+
+    Raises:
+        ValueError: ``backend`` is no name of a path, or that path cannot compute this call.
+    """
+    if backend not in BACKENDS:
+        raise ValueError(f"backend must be one of {', '.join(BACKENDS)}, got {backend!r}")
+    if backend != "auto":
+        _check_able(problem, backend)
+        return backend, "asked for"
+    device, dtype = problem.texts.device, problem.texts.dtype
+    if dtype == torch.float64:
+        return "reference", "float64 asks for exactness, and for gradients of gradients"
+    if device.type == "cpu":
+        return "cpu", "the fastest path at every size on a CPU"
+    if device.type == "cuda" and has_triton():
+        if _is_small(problem):
+            return "triton_small", "few rows: one launch forward, one backward"
+        return "triton_tiles", "many rows: the score matrix is never stored"
+    without = "no Triton" if device.type == "cuda" else f"no kernels for {device.type}"
+    if problem.texts.shape[0] ** 2 <= FEW_SCORES:
+        return "reference", f"{without}, and few rows"
+    return "cpu", f"{without}: tiles in plain torch"
+
+
+@lru_cache(maxsize=1)
+def has_triton() -> bool:
+    """Return whether Triton can be imported."""
+    return importlib.util.find_spec("triton") is not None
+
+
+def _is_small(problem: Problem) -> bool:
+    from . import triton_small
+
+    return triton_small.suits(problem)
+
+
+def _check_able(problem: Problem, backend: str) -> None:
+    if backend.startswith("triton"):
+        if not has_triton():
+            raise ValueError(f"backend {backend!r} needs Triton, which is not installed")
+        if problem.texts.dtype == torch.float64:
+            raise ValueError(f"backend {backend!r} computes in float32; use 'reference' for float64")
+    if backend == "triton_small" and not _is_small(problem):
+        rows, width = problem.texts.shape
+        raise ValueError(f"backend 'triton_small' is for few rows, got {rows} rows of {width}; use 'triton_tiles'")
+
+
+@lru_cache(maxsize=256)
+def _say(line: str) -> None:
+    print(line, file=sys.stderr)

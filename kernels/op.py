@@ -1,0 +1,185 @@
+"""The public operation: checks, choice of a path, autograd."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import replace
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.autograd.function import once_differentiable
+
+from . import paths, reference
+from .choose import choose
+from .losses import losses, weighted
+from .problem import ContrastiveOutput, Needs, Problem, Sums, check
+
+
+def contrastive_loss(
+    views: Tensor | Sequence[Tensor],
+    texts: Tensor,
+    *,
+    logit_scale: Tensor | float,
+    negatives: Tensor | None = None,
+    negatives_mask: Tensor | None = None,
+    ids: Tensor | None = None,
+    row_mask: Tensor | None = None,
+    weights: Sequence[float] | None = None,
+    symmetric: bool = True,
+    plus: Tensor | None = None,
+    details: bool = False,
+    backend: str = "auto",
+) -> ContrastiveOutput:
+    """Compute InfoNCE between each view and the texts, with negatives that are private to a row.
+
+    Row i's positive is text i. Its denominator over texts holds every text j, except those that share an id
+    with i, and its own N negatives. The denominator of text j over rows holds every row i, except those that
+    share an id with j; negatives have no row of their own and do not enter it. Features are used as given:
+    pass them L2-normalised for cosine similarity. Scores are computed and summed in float32, in float64 for
+    float64 features. Source: FiGCLIP (arXiv 2401.07669), section 3.3; InfoNCE (arXiv 1807.03748).
+
+    Args:
+        views: (V, B, D) or a sequence of V tensors (B, D), of float32, bfloat16, float16 or float64. Where views,
+            texts and negatives differ in dtype, the widest is taken.
+        texts: (B, D).
+        logit_scale: Inverse temperature, already exponentiated; a float or a scalar tensor, which may ask for
+            a gradient.
+        negatives: (B, N, D), or none.
+        negatives_mask: (B, N) bool, true where a negative is present.
+        ids: (B,) or (B, K) integers. Two different rows with an equal id in any column are never each other's
+            negative.
+        row_mask: (B,) bool, false where a row is padding: it is nobody's positive or negative, and the mean is over
+            the others. What it holds must be finite.
+        weights: V weights of the views; ones by default.
+        symmetric: Average both directions; else only row -> text.
+        plus: Scalar that is added to the loss, such as the loss of another call; a sum of calls then costs no
+            launch of its own.
+        details: Return the losses of pairs and the log-sum-exps too.
+        backend: ``auto``, or the name of a path: ``reference``, ``cpu``, ``triton_small``, ``triton_tiles``. With
+            ``FIGCLIP_VERBOSE`` set, stderr says which path ``auto`` took and why.
+
+    Raises:
+        ValueError: Shapes or dtypes that do not fit one another, or a path that cannot compute this call.
+    """
+    each = tuple(views.unbind(0)) if isinstance(views, Tensor) else tuple(views)
+    check(each, texts, negatives, negatives_mask, ids, row_mask, weights)
+    problem = _problem(each, texts, logit_scale, negatives, negatives_mask, ids, row_mask, weights, symmetric)
+    if texts.shape[0] == 0:
+        return _nothing(problem, plus, details)
+    path = choose(problem, backend)
+    with _without_autocast(texts.device.type):
+        if path == "reference":
+            sums = reference.log_sum_exps(problem)
+            per_view, per_row = losses(problem, sums)
+            loss = weighted(problem, per_view)
+            loss = loss if plus is None else loss + plus
+            rows, columns = sums.rows, sums.columns
+        else:
+            loss, per_view, per_row, rows, columns = _Fused.apply(
+                path, problem, plus, problem.scale, problem.texts, problem.negatives, *problem.views
+            )
+    if not details:
+        return ContrastiveOutput(loss, per_view.detach())
+    return ContrastiveOutput(
+        loss, per_view.detach(), per_row.detach(), rows.detach(), columns.detach() if symmetric else None
+    )
+
+
+def _problem(
+    views: tuple[Tensor, ...],
+    texts: Tensor,
+    logit_scale: Tensor | float,
+    negatives: Tensor | None,
+    negatives_mask: Tensor | None,
+    ids: Tensor | None,
+    row_mask: Tensor | None,
+    weights: Sequence[float] | None,
+    symmetric: bool,
+) -> Problem:
+    """Bring all to one dtype and device, and leave out what is empty."""
+    if negatives is not None and negatives.shape[1] == 0:
+        negatives = negatives_mask = None
+    dtype = texts.dtype
+    for features in (*views, *(() if negatives is None else (negatives,))):
+        dtype = torch.promote_types(dtype, features.dtype)
+    accumulator = torch.float64 if dtype == torch.float64 else torch.float32
+    if isinstance(logit_scale, Tensor):
+        scale = logit_scale.to(texts.device, accumulator).reshape(())
+    else:
+        scale = torch.full((), float(logit_scale), dtype=accumulator, device=texts.device)
+    kinds = None if ids is None or not ids.numel() else ids.to(texts.device, torch.int64).reshape(len(ids), -1)
+    mask = None if row_mask is None else row_mask.to(texts.device)
+    return Problem(
+        views=tuple(view.to(dtype) for view in views),
+        texts=texts.to(dtype),
+        scale=scale,
+        negatives=None if negatives is None else negatives.to(dtype),
+        negatives_mask=None if negatives_mask is None else negatives_mask.to(texts.device),
+        row_ids=kinds,
+        column_ids=kinds,
+        row_mask=mask,
+        column_mask=mask,
+        weights=(1.0,) * len(views) if weights is None else tuple(float(weight) for weight in weights),
+        symmetric=symmetric,
+    )
+
+
+def _nothing(problem: Problem, plus: Tensor | None, details: bool) -> ContrastiveOutput:
+    """Return the output of no rows: zero, with gradients."""
+    total = torch.stack([view.sum() for view in problem.views]).to(problem.accumulator)  # (V,)
+    loss = total.sum() * 0.0
+    none = total.new_zeros(len(problem.views), 0)  # (V, 0)
+    per_view = torch.zeros_like(total)
+    loss = loss if plus is None else loss + plus
+    return ContrastiveOutput(loss, per_view, none, none, none) if details else ContrastiveOutput(loss, per_view)
+
+
+def _without_autocast(device: str) -> AbstractContextManager[Any]:
+    """Return a context in which products keep their float32; autocast would round scores to its dtype."""
+    enabled = torch.is_autocast_enabled(device)
+    return torch.autocast(device, enabled=False) if enabled else nullcontext()
+
+
+class _Fused(torch.autograd.Function):
+    """The fused paths under autograd. All outputs but the loss are without a gradient."""
+
+    @staticmethod
+    def forward(
+        ctx: Any,
+        path: str,
+        problem: Problem,
+        plus: Tensor | None,
+        scale: Tensor,
+        texts: Tensor,
+        negatives: Tensor | None,
+        *views: Tensor,
+    ) -> tuple[Tensor, ...]:
+        _, _, _, needs_scale, needs_texts, needs_negatives, *needs_views = ctx.needs_input_grad
+        needs = Needs(any(needs_views), needs_texts, needs_negatives, needs_scale)
+        loss, per_view, per_row, sums = paths.forward(path, problem, plus, needs)
+        ctx.path, ctx.needs, ctx.count = path, needs, len(views)
+        # Tensors are saved, not the problem: autograd then notices when one is written to before the backward pass.
+        ctx.problem = replace(problem, views=(), texts=_PLACE, scale=_PLACE, negatives=None)
+        ctx.save_for_backward(scale, texts, negatives, sums.positives, sums.rows, sums.columns, sums.kept, *views)
+        ctx.mark_non_differentiable(per_view, per_row, sums.rows, sums.columns)
+        ctx.set_materialize_grads(False)
+        return loss, per_view, per_row, sums.rows, sums.columns
+
+    @staticmethod
+    @once_differentiable  # type: ignore[untyped-decorator]
+    def backward(ctx: Any, upstream: Tensor | None, *_: Tensor | None) -> tuple[Tensor | None, ...]:
+        if upstream is None:
+            return (None,) * (6 + ctx.count)
+        scale, texts, negatives, positives, rows, columns, kept, *views = ctx.saved_tensors
+        problem = replace(ctx.problem, views=tuple(views), texts=texts, scale=scale, negatives=negatives)
+        sums = Sums(positives, rows, columns, kept)
+        with _without_autocast(texts.device.type):
+            got = paths.gradients(ctx.path, problem, sums, upstream, ctx.needs)
+        of_views = got.views if got.views is not None else (None,) * ctx.count
+        plus = upstream if ctx.needs_input_grad[2] else None
+        return None, None, plus, got.scale, got.texts, got.negatives, *of_views
+
+
+_PLACE = torch.empty(0)
