@@ -6,14 +6,13 @@ import importlib.util
 import os
 import sys
 from functools import lru_cache
-from typing import TYPE_CHECKING
 
 import torch
 
-if TYPE_CHECKING:
-    from .problem import Problem
+from . import cpu_small
+from .problem import Problem
 
-BACKENDS = ("auto", "reference", "cpu", "triton_small", "triton_tiles")
+BACKENDS = ("auto", "reference", "cpu", "cpu_small", "triton_small", "triton_tiles")
 # Below this many scores a view, a device without Triton is better off with few large operations.
 FEW_SCORES = 512 * 512
 
@@ -46,7 +45,9 @@ def explain(problem: Problem, backend: str) -> tuple[str, str]:
     if dtype == torch.float64:
         return "reference", "float64 asks for exactness, and for gradients of gradients"
     if device.type == "cpu":
-        return "cpu", "the fastest path at every size on a CPU"
+        if cpu_small.suits(problem):
+            return "cpu_small", "few rows: the score matrix in one tile, fewest operations"
+        return "cpu", "many rows: the score matrix in tiles that stay in the caches"
     if device.type == "cuda" and has_triton():
         if _is_small(problem):
             return "triton_small", "few rows: one launch forward, one backward"
@@ -70,13 +71,15 @@ def _is_small(problem: Problem) -> bool:
 
 
 def _check_able(problem: Problem, backend: str) -> None:
+    rows, width = problem.texts.shape
+    if backend == "cpu_small" and not cpu_small.suits(problem):
+        raise ValueError(f"backend 'cpu_small' is for up to {cpu_small.MAX_ROWS} rows, got {rows}; use 'cpu'")
     if backend.startswith("triton"):
         if not has_triton():
             raise ValueError(f"backend {backend!r} needs Triton, which is not installed")
         if problem.texts.dtype == torch.float64:
             raise ValueError(f"backend {backend!r} computes in float32; use 'reference' for float64")
     if backend == "triton_small" and not _is_small(problem):
-        rows, width = problem.texts.shape
         raise ValueError(f"backend 'triton_small' is for few rows, got {rows} rows of {width}; use 'triton_tiles'")
 
 

@@ -74,7 +74,7 @@ def gradients(problem: Problem, sums: Sums, upstream: Tensor, needs: Needs) -> G
     scale = torch.zeros_like(problem.scale) if needs.scale else None  # ()
     views = []
     for view, features in enumerate(problem.views):
-        share = upstream.to(dtype) * problem.weights[view] / problem.pairs  # ()
+        share = upstream.to(dtype) * (problem.weights[view] / problem.pairs)  # ()
         own = _gradients_of_view(problem, view, sums, share, texts, negatives)  # (R, D)
         if scale is not None:
             # S is linear in the scale and in v_i: sum_ij G_ij dS_ij/dscale = sum_i <dv_i, v_i> / scale.
@@ -95,7 +95,7 @@ def kept_numel(problem: Problem) -> int:
     They are the shift of each view, nan where maxima were taken; the powers of private negatives, (V, R, N); and those
     of as many tiles as the budget holds.
     """
-    views, rows, columns = len(problem.views), len(problem.views[0]), len(problem.texts)
+    views, rows, columns = len(problem.views), problem.views[0].shape[0], problem.texts.shape[0]
     private = 0 if problem.negatives is None else problem.negatives.shape[1]
     budget = MEMORY_BUDGET_BYTES // problem.accumulator.itemsize - views * problem.views[0].numel()
     return views + views * rows * private + min(max(budget, 0), views * rows * columns)

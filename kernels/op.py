@@ -4,14 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import replace
 from typing import Any
 
 import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-from . import paths, reference
+from . import paths, reference, registered
 from .choose import choose
 from .losses import losses, weighted
 from .problem import ContrastiveOutput, Needs, Problem, Sums, check
@@ -57,7 +56,7 @@ def contrastive_loss(
         plus: Scalar that is added to the loss, such as the loss of another call; a sum of calls then costs no
             launch of its own.
         details: Return the losses of pairs and the log-sum-exps too.
-        backend: ``auto``, or the name of a path: ``reference``, ``cpu``, ``triton_small``, ``triton_tiles``. With
+        backend: ``auto``, or the name of a path: ``reference``, ``cpu``, ``cpu_small``, ``triton_small``, ``triton_tiles``. With
             ``FIGCLIP_VERBOSE`` set, stderr says which path ``auto`` took and why.
 
     Raises:
@@ -77,14 +76,26 @@ def contrastive_loss(
             loss = loss if plus is None else loss + plus
             rows, columns = sums.rows, sums.columns
         else:
-            loss, per_view, per_row, rows, columns = _Fused.apply(
-                path, problem, plus, problem.scale, problem.texts, problem.negatives, *problem.views
-            )
+            loss, per_view, per_row, rows, columns = _fused(path, problem, plus, details)
     if not details:
         return ContrastiveOutput(loss, per_view.detach())
     return ContrastiveOutput(
         loss, per_view.detach(), per_row.detach(), rows.detach(), columns.detach() if symmetric else None
     )
+
+
+def _fused(path: str, problem: Problem, plus: Tensor | None, details: bool) -> tuple[Tensor, ...]:
+    """Return loss (), losses by view and by pair, log-sum-exps by row and by column; the loss carries gradients."""
+    inputs = (plus, problem.scale, problem.texts, problem.negatives, *problem.views)
+    if torch.compiler.is_compiling():
+        return registered.contrastive_loss(problem, plus, path, _needs(inputs))
+    return _Fused.apply(path, problem, details, *inputs)
+
+
+def _needs(inputs: tuple[Tensor | None, ...]) -> Needs:
+    """Return which of (plus, scale, texts, negatives, views...) want a gradient."""
+    wanted = [torch.is_grad_enabled() and each is not None and each.requires_grad for each in inputs]
+    return Needs(scale=wanted[1], texts=wanted[2], negatives=wanted[3], views=any(wanted[4:]))
 
 
 def _problem(
@@ -150,36 +161,40 @@ class _Fused(torch.autograd.Function):
         ctx: Any,
         path: str,
         problem: Problem,
+        details: bool,
         plus: Tensor | None,
         scale: Tensor,
         texts: Tensor,
         negatives: Tensor | None,
         *views: Tensor,
     ) -> tuple[Tensor, ...]:
-        _, _, _, needs_scale, needs_texts, needs_negatives, *needs_views = ctx.needs_input_grad
+        _, _, _, _, needs_scale, needs_texts, needs_negatives, *needs_views = ctx.needs_input_grad
         needs = Needs(any(needs_views), needs_texts, needs_negatives, needs_scale)
-        loss, per_view, per_row, sums = paths.forward(path, problem, plus, needs)
+        loss, per_view, per_row, sums = paths.forward(path, problem, plus, needs, details)
         ctx.path, ctx.needs, ctx.count = path, needs, len(views)
         # Tensors are saved, not the problem: autograd then notices when one is written to before the backward pass.
-        ctx.problem = replace(problem, views=(), texts=_PLACE, scale=_PLACE, negatives=None)
-        ctx.save_for_backward(scale, texts, negatives, sums.positives, sums.rows, sums.columns, sums.kept, *views)
-        ctx.mark_non_differentiable(per_view, per_row, sums.rows, sums.columns)
+        masks = (problem.negatives_mask, problem.row_ids, problem.row_mask)
+        ctx.rest = (problem.weights, problem.symmetric)
+        ctx.save_for_backward(scale, texts, negatives, *masks, sums.positives, sums.rows, sums.columns, sums.kept, *views)
+        rows, columns = (each.to(problem.accumulator) for each in (sums.rows, sums.columns))
+        ctx.mark_non_differentiable(per_view, per_row, rows, columns)
         ctx.set_materialize_grads(False)
-        return loss, per_view, per_row, sums.rows, sums.columns
+        return loss, per_view, per_row, rows, columns
 
     @staticmethod
     @once_differentiable  # type: ignore[untyped-decorator]
     def backward(ctx: Any, upstream: Tensor | None, *_: Tensor | None) -> tuple[Tensor | None, ...]:
         if upstream is None:
-            return (None,) * (6 + ctx.count)
-        scale, texts, negatives, positives, rows, columns, kept, *views = ctx.saved_tensors
-        problem = replace(ctx.problem, views=tuple(views), texts=texts, scale=scale, negatives=negatives)
+            return (None,) * (7 + ctx.count)
+        scale, texts, negatives, present, ids, mask, positives, rows, columns, kept, *views = ctx.saved_tensors
+        weights, symmetric = ctx.rest
+        problem = Problem(
+            tuple(views), texts, scale, negatives, present, ids, ids, mask, mask, weights=weights, symmetric=symmetric
+        )
         sums = Sums(positives, rows, columns, kept)
         with _without_autocast(texts.device.type):
             got = paths.gradients(ctx.path, problem, sums, upstream, ctx.needs)
         of_views = got.views if got.views is not None else (None,) * ctx.count
-        plus = upstream if ctx.needs_input_grad[2] else None
-        return None, None, plus, got.scale, got.texts, got.negatives, *of_views
+        plus = upstream if ctx.needs_input_grad[3] else None
+        return None, None, None, plus, got.scale, got.texts, got.negatives, *of_views
 
-
-_PLACE = torch.empty(0)

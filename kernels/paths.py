@@ -2,39 +2,65 @@
 
 from __future__ import annotations
 
+import torch
 from torch import Tensor
 
-from . import cpu
+from . import cpu, cpu_small
 from .losses import losses, weighted
 from .problem import Gradients, Needs, Problem, Sums
 
 
-def forward(path: str, problem: Problem, plus: Tensor | None, needs: Needs) -> tuple[Tensor, Tensor, Tensor, Sums]:
-    """Return loss (), losses by view (V,), losses by pair (V, R) and log-sum-exps.
+def forward(
+    path: str, problem: Problem, plus: Tensor | None, needs: Needs, details: bool = True
+) -> tuple[Tensor, Tensor, Tensor, Sums]:
+    """Compute losses and log-sum-exps.
 
     Args:
-        path: ``cpu``, ``triton_small`` or ``triton_tiles``.
+        path: ``cpu``, ``cpu_small``, ``triton_small`` or ``triton_tiles``.
         problem: What is computed.
         plus: () added to the loss, or none.
         needs: Which gradients will be asked for.
+        details: Whether log-sum-exps are wanted for themselves.
+
+    Returns:
+        Loss (); losses by view (V,); losses by pair (V, R); log-sum-exps.
     """
     if path == "triton_small":
         from . import triton_small
 
         return triton_small.forward(problem, plus, needs)
-    sums = log_sum_exps(path, problem, keep=any((needs.views, needs.texts, needs.negatives, needs.scale)))
-    per_view, per_row = losses(problem, sums)
+    if path == "cpu_small":
+        results = cpu_small.forward(problem, details)
+    else:
+        sums = log_sum_exps(path, problem, keep=needs.views or needs.texts or needs.negatives or needs.scale)
+        results = (*losses(problem, sums), sums)
+    per_view, per_row, sums = results
     loss = weighted(problem, per_view)
-    return (loss if plus is None else loss + plus), per_view, per_row, sums
+    dtype = problem.accumulator
+    loss = (loss if plus is None else loss + plus).to(dtype)
+    return loss, per_view.to(dtype), per_row.to(dtype), sums
 
 
 def log_sum_exps(path: str, problem: Problem, keep: bool) -> Sums:
-    """Return the log-sum-exps of a problem, which may be a strip of one; not for ``triton_small``."""
+    """Return the log-sum-exps of a problem, which may be a strip of one; not for the small paths."""
     if path == "triton_tiles":
         from . import triton_tiles
 
         return triton_tiles.log_sum_exps(problem)
     return cpu.log_sum_exps(problem, keep)
+
+
+def kept(path: str, problem: Problem, needs: Needs) -> tuple[int, torch.dtype]:
+    """Return how many numbers ``Sums.kept`` of a forward pass holds, and the dtype of all other sums."""
+    wanted = needs.views or needs.texts or needs.negatives or needs.scale
+    if path == "triton_small":
+        from . import triton_small
+
+        return triton_small.kept_numel(problem) if wanted else 0, torch.float32
+    if path == "triton_tiles":
+        private = 0 if problem.negatives is None else problem.negatives.shape[1]
+        return len(problem.views) * problem.views[0].shape[0] * private, torch.float32
+    return cpu.kept_numel(problem) if wanted else 0, torch.float64
 
 
 def gradients(path: str, problem: Problem, sums: Sums, upstream: Tensor, needs: Needs) -> Gradients:
@@ -47,4 +73,6 @@ def gradients(path: str, problem: Problem, sums: Sums, upstream: Tensor, needs: 
         from . import triton_tiles
 
         return triton_tiles.gradients(problem, sums, upstream, needs)
+    if path == "cpu_small":
+        return cpu_small.gradients(problem, sums, upstream, needs)
     return cpu.gradients(problem, sums, upstream, needs)

@@ -59,8 +59,10 @@ class Problem:
 
     @property
     def pairs(self) -> Tensor | int:
-        """Return how many of the columns are not padding: what the loss is the mean over."""
-        return self.texts.shape[0] if self.column_mask is None else self.column_mask.sum().clamp_min(1)
+        """How many columns are not padding, at least 1: what the loss is the mean over; () of ``accumulator`` if masked."""
+        if self.column_mask is None:
+            return self.texts.shape[0]
+        return self.column_mask.sum(dtype=self.accumulator).clamp_min(1.0)
 
     @property
     def shares(self) -> tuple[float, float]:
