@@ -30,6 +30,21 @@ def choose(problem: Problem, backend: str) -> str:
     return path
 
 
+def choose_sharded(problem: Problem, backend: str) -> str:
+    """Return the name of the path for one process's rows of a batch that is spread over several.
+
+    Raises:
+        ValueError: ``backend`` cannot compute a strip of the score matrix.
+    """
+    able = problem.texts.device.type == "cuda" and has_triton() and problem.texts.dtype != torch.float64
+    if backend == "auto":
+        return "triton_tiles" if able else "cpu"
+    if backend not in ("cpu", "triton_tiles"):
+        raise ValueError(f"backend must be auto, cpu or triton_tiles where a group shares the batch, got {backend!r}")
+    _check_able(problem, backend)
+    return backend
+
+
 def explain(problem: Problem, backend: str) -> tuple[str, str]:
     """Return the name of the path for a call and the reason, as a clause.
 

@@ -75,12 +75,12 @@ def gradients(problem: Problem, sums: Sums, upstream: Tensor, needs: Needs) -> G
     views = []
     for view, features in enumerate(problem.views):
         share = upstream.to(dtype) * (problem.weights[view] / problem.pairs)  # ()
-        own = _gradients_of_view(problem, view, sums, share, texts, negatives)  # (R, D)
+        own = _gradients_of_view(problem, view, sums, share, texts, negatives)  # (R, D), less the factor scale
         if scale is not None:
-            # S is linear in the scale and in v_i: sum_ij G_ij dS_ij/dscale = sum_i <dv_i, v_i> / scale.
+            # S is linear in the scale and in v_i: the derivative by it is sum_i <dv_i, v_i> / scale.
             for rows in _slices(len(own), TILE_ROWS):
-                scale += torch.sum(own[rows] * features[rows]) / problem.scale
-        views.append(own.to(features.dtype))
+                scale += torch.sum(own[rows] * features[rows])
+        views.append(own.mul_(problem.scale).to(features.dtype))
     return Gradients(
         views=tuple(views) if needs.views else None,
         texts=None if texts is None else texts.to(problem.texts.dtype),
@@ -261,7 +261,7 @@ def _log_sum_exp(tile: Tensor, dim: int) -> Tensor:
 def _gradients_of_view(
     problem: Problem, view: int, sums: Sums, share: Tensor, texts: Tensor | None, negatives: Tensor | None
 ) -> Tensor:
-    """Return a view's (R, D) gradient; add its parts to those of the texts (C, D) and negatives (R, N, D)."""
+    """Return a view's (R, D) gradient over the scale; add its parts to those of the texts (C, D) and negatives (R, N, D)."""
     shift = float(sums.kept[view])
     scores = _Scores(problem, view, sums.kept, None if math.isnan(shift) else shift)
     derivatives = _Derivatives(scores, sums.rows[view], sums.columns[view], share)
@@ -284,7 +284,7 @@ def _gradients_of_view(
             of_rows[:, None].baddbmm_(by_score[:, None], scores.negatives(rows))
             if negatives is not None:
                 negatives[rows].addcmul_(by_score[:, :, None], scaled[:, None], value=1.0 / scores.unit)
-    return own.mul_(problem.scale)
+    return own
 
 
 class _Derivatives:

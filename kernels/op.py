@@ -8,12 +8,13 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.autograd.function import once_differentiable
+from torch.distributed import ProcessGroup
 
 from . import paths, reference, registered
-from .choose import choose
+from .choose import choose, choose_sharded
+from .distributed import sharded
 from .losses import losses, weighted
-from .problem import ContrastiveOutput, Needs, Problem, Sums, check
+from .problem import ContrastiveOutput, Needs, Problem, Sums, check, refuse_second_order
 
 
 def contrastive_loss(
@@ -29,6 +30,7 @@ def contrastive_loss(
     symmetric: bool = True,
     plus: Tensor | None = None,
     details: bool = False,
+    group: ProcessGroup | None = None,
     backend: str = "auto",
 ) -> ContrastiveOutput:
     """Compute InfoNCE between each view and the texts, with negatives that are private to a row.
@@ -56,6 +58,10 @@ def contrastive_loss(
         plus: Scalar that is added to the loss, such as the loss of another call; a sum of calls then costs no
             launch of its own.
         details: Return the losses of pairs and the log-sum-exps too.
+        group: Processes over which the batch is spread. Each passes its own rows, not all of one count perhaps, to the
+            same call; all get the loss of the whole batch, and each the whole gradient of its own features. The
+            gradient of ``logit_scale``, and of all parameters before the features, is the sum over processes:
+            multiply the loss by their number where gradients are averaged, as DistributedDataParallel does.
         backend: ``auto``, or the name of a path: ``reference``, ``cpu``, ``cpu_small``, ``triton_small``, ``triton_tiles``. With
             ``FIGCLIP_VERBOSE`` set, stderr says which path ``auto`` took and why.
 
@@ -65,27 +71,32 @@ def contrastive_loss(
     each = tuple(views.unbind(0)) if isinstance(views, Tensor) else tuple(views)
     check(each, texts, negatives, negatives_mask, ids, row_mask, weights)
     problem = _problem(each, texts, logit_scale, negatives, negatives_mask, ids, row_mask, weights, symmetric)
+    if group is not None:
+        path = choose_sharded(problem, backend)
+        with _without_autocast(texts.device.type):
+            return _output(sharded(problem, plus, group, path), details, symmetric)
     if texts.shape[0] == 0:
         return _nothing(problem, plus, details)
     path = choose(problem, backend)
     with _without_autocast(texts.device.type):
-        if path == "reference":
-            sums = reference.log_sum_exps(problem)
-            per_view, per_row = losses(problem, sums)
-            loss = weighted(problem, per_view)
-            loss = loss if plus is None else loss + plus
-            rows, columns = sums.rows, sums.columns
-        else:
-            loss, per_view, per_row, rows, columns = _fused(path, problem, plus, details)
+        return _output(_computed(path, problem, plus, details), details, symmetric)
+
+
+def _output(computed: tuple[Tensor, ...], details: bool, symmetric: bool) -> ContrastiveOutput:
+    loss, per_view, per_row, rows, columns = computed
     if not details:
         return ContrastiveOutput(loss, per_view.detach())
-    return ContrastiveOutput(
-        loss, per_view.detach(), per_row.detach(), rows.detach(), columns.detach() if symmetric else None
-    )
+    rest = (per_view.detach(), per_row.detach(), rows.detach())
+    return ContrastiveOutput(loss, *rest, columns.detach() if symmetric else None)
 
 
-def _fused(path: str, problem: Problem, plus: Tensor | None, details: bool) -> tuple[Tensor, ...]:
+def _computed(path: str, problem: Problem, plus: Tensor | None, details: bool) -> tuple[Tensor, ...]:
     """Return loss (), losses by view and by pair, log-sum-exps by row and by column; the loss carries gradients."""
+    if path == "reference":
+        sums = reference.log_sum_exps(problem)
+        per_view, per_row = losses(problem, sums)
+        loss = weighted(problem, per_view)
+        return (loss if plus is None else loss + plus), per_view, per_row, sums.rows, sums.columns
     inputs = (plus, problem.scale, problem.texts, problem.negatives, *problem.views)
     if torch.compiler.is_compiling():
         return registered.contrastive_loss(problem, plus, path, _needs(inputs))
@@ -175,15 +186,17 @@ class _Fused(torch.autograd.Function):
         # Tensors are saved, not the problem: autograd then notices when one is written to before the backward pass.
         masks = (problem.negatives_mask, problem.row_ids, problem.row_mask)
         ctx.rest = (problem.weights, problem.symmetric)
-        ctx.save_for_backward(scale, texts, negatives, *masks, sums.positives, sums.rows, sums.columns, sums.kept, *views)
+        ctx.save_for_backward(
+            scale, texts, negatives, *masks, sums.positives, sums.rows, sums.columns, sums.kept, *views
+        )
         rows, columns = (each.to(problem.accumulator) for each in (sums.rows, sums.columns))
         ctx.mark_non_differentiable(per_view, per_row, rows, columns)
         ctx.set_materialize_grads(False)
         return loss, per_view, per_row, rows, columns
 
     @staticmethod
-    @once_differentiable  # type: ignore[untyped-decorator]
     def backward(ctx: Any, upstream: Tensor | None, *_: Tensor | None) -> tuple[Tensor | None, ...]:
+        refuse_second_order()
         if upstream is None:
             return (None,) * (7 + ctx.count)
         scale, texts, negatives, present, ids, mask, positives, rows, columns, kept, *views = ctx.saved_tensors
@@ -197,4 +210,3 @@ class _Fused(torch.autograd.Function):
         of_views = got.views if got.views is not None else (None,) * ctx.count
         plus = upstream if ctx.needs_input_grad[3] else None
         return None, None, None, plus, got.scale, got.texts, got.negatives, *of_views
-

@@ -157,6 +157,16 @@ def excluded_pairs(problem: Problem, rows: slice, columns: slice) -> Tensor | No
     return excluded
 
 
+def refuse_second_order() -> None:
+    """Refuse a backward pass of a fused path that is to be differentiated itself: its result would be a constant.
+
+    Raises:
+        RuntimeError: Autograd was told ``create_graph=True``.
+    """
+    if torch.is_grad_enabled():
+        raise RuntimeError("contrastive_loss has gradients of gradients only with backend='reference'")
+
+
 def check(
     views: Sequence[Tensor],
     texts: Tensor,

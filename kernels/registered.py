@@ -48,6 +48,7 @@ def contrastive_loss(problem: Problem, plus: Tensor | None, backend: str, needs:
         backend,
         [needs.views, needs.texts, needs.negatives, needs.scale],
     )
+    rows, columns = (each.to(problem.accumulator) for each in (rows, columns))
     return (loss if plus is None else loss + plus), per_view, per_row, rows, columns
 
 
