@@ -13,6 +13,7 @@ from figclip_cli.commands import (
     audit_negatives,
     build_prompts,
     demo,
+    doctor,
     evaluate,
     export,
     extract_frames,
@@ -33,6 +34,7 @@ _ORDER = (
     "evaluate",
     "export",
     "demo",
+    "doctor",
 )
 
 
@@ -63,6 +65,7 @@ app.command("adapt")(verb(adapt.adapt))
 app.add_typer(evaluate.app, name="evaluate")
 app.command("export")(verb(export.export))
 app.command("demo")(verb(demo.demo))
+app.command("doctor")(verb(doctor.doctor))
 
 
 def _print_version(wanted: bool) -> None:

@@ -261,7 +261,7 @@ def _log_sum_exp(tile: Tensor, dim: int) -> Tensor:
 def _gradients_of_view(
     problem: Problem, view: int, sums: Sums, share: Tensor, texts: Tensor | None, negatives: Tensor | None
 ) -> Tensor:
-    """Return a view's (R, D) gradient over the scale; add its parts to those of the texts (C, D) and negatives (R, N, D)."""
+    """Return a view's (R, D) gradient over the scale; add parts to those of texts (C, D), negatives (R, N, D)."""
     shift = float(sums.kept[view])
     scores = _Scores(problem, view, sums.kept, None if math.isnan(shift) else shift)
     derivatives = _Derivatives(scores, sums.rows[view], sums.columns[view], share)

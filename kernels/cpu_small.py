@@ -146,14 +146,14 @@ def _by_powers(problem: Problem, view: int, excluded: Tensor | None) -> _View | 
     pairs = scores.narrow(1, 0, len(scores))
     positives = pairs.diagonal()
     low, high = (float(end) for end in positives.aminmax())
-    shift = 0.0 if -_COMFORT_BITS <= low and high <= _COMFORT_BITS else (low + high) / 2
-    if not low - shift >= _LOWEST_BITS:  # false for nan
+    shift = 0.0 if low >= -_COMFORT_BITS and high <= _COMFORT_BITS else (low + high) / 2
+    if math.isnan(shift) or low - shift < _LOWEST_BITS:
         return None
     (scores.sub_(shift) if shift else scores).exp2_()
     # No sum is below its positive.
     rows = scores.sum(1)  # (R,)
     sums = torch.stack((rows, pairs.sum(0))) if problem.symmetric else rows.unsqueeze(0)  # (1 or 2, R)
-    if not float(sums.amax()) <= _HIGHEST:
+    if not float(sums.amax()) <= _HIGHEST:  # as nan is
         return None
     # The positive's power is the one that is in the sums: all digits of a loss close to zero hang on that.
     logs = torch.div(positives, sums).log_().sum(0)  # (R,)

@@ -62,8 +62,8 @@ def contrastive_loss(
             same call; all get the loss of the whole batch, and each the whole gradient of its own features. The
             gradient of ``logit_scale``, and of all parameters before the features, is the sum over processes:
             multiply the loss by their number where gradients are averaged, as DistributedDataParallel does.
-        backend: ``auto``, or the name of a path: ``reference``, ``cpu``, ``cpu_small``, ``triton_small``, ``triton_tiles``. With
-            ``FIGCLIP_VERBOSE`` set, stderr says which path ``auto`` took and why.
+        backend: ``auto``, or the name of a path: ``reference``, ``cpu``, ``cpu_small``, ``triton_small``,
+            ``triton_tiles``. With ``FIGCLIP_VERBOSE`` set, stderr says which path is taken and why.
 
     Raises:
         ValueError: Shapes or dtypes that do not fit one another, or a path that cannot compute this call.

@@ -59,7 +59,7 @@ class Problem:
 
     @property
     def pairs(self) -> Tensor | int:
-        """How many columns are not padding, at least 1: what the loss is the mean over; () of ``accumulator`` if masked."""
+        """How many columns are not padding, at least 1: what the loss is the mean over; a () tensor if masked."""
         if self.column_mask is None:
             return self.texts.shape[0]
         return self.column_mask.sum(dtype=self.accumulator).clamp_min(1.0)

@@ -117,10 +117,13 @@ def contrastive_terms(
         views: What :func:`clip_views` returns.
     """
     # A trained scale is kept in bounds after each step: a bound in here would have no gradient at the bound.
-    scale = logit_scale if isinstance(logit_scale, Tensor) else min(logit_scale, MAX_LOGIT_SCALE)
+    if isinstance(logit_scale, Tensor):
+        scale = logit_scale
+    else:
+        scale = torch.full((), min(logit_scale, MAX_LOGIT_SCALE), device=texts.device)
     present = layout.positives != MISSING  # (B, P)
     event_texts = texts[layout.positives.clamp_min(0)]  # (B, P, D)
-    losses: list[Tensor] = []
+    total: Tensor | None = None
     parts: dict[str, Tensor] = {}
     names = [name for name in views.events if weights[f"{name}_event"]]
     if names:
@@ -134,7 +137,7 @@ def contrastive_terms(
             weights=[weights[f"{name}_event"] for name in names],
             logit_scale=scale,
         )
-        losses.append(event.loss)
+        total = event.loss
         parts |= {f"{name}_event": event.per_view[i] for i, name in enumerate(names)}
     names = [name for name in views.videos if weights[f"{name}_video"]]
     if names:
@@ -144,10 +147,12 @@ def contrastive_terms(
             ids=torch.stack([layout.prompt_numbers, layout.clip_numbers], dim=1),
             weights=[weights[f"{name}_video"] for name in names],
             logit_scale=scale,
+            plus=total,
         )
-        losses.append(video.loss)
+        total = video.loss
         parts |= {f"{name}_video": video.per_view[i] for i, name in enumerate(names)}
-    return Terms(torch.stack(losses).sum(), parts)
+    assert total is not None, "options without a term of weight above 0 are refused"
+    return Terms(total, parts)
 
 
 def _event_ids(layout: Layout, natural_negatives: bool) -> Tensor:
