@@ -28,7 +28,7 @@ def losses(problem: Problem, sums: Sums) -> tuple[Tensor, Tensor]:
 def weighted(problem: Problem, per_view: Tensor) -> Tensor:
     """Return the sum of (V,) losses times the views' weights, without a copy from the host."""
     if problem.weights == (1.0,):
-        return per_view.reshape(())
+        return per_view.sum()
     total = per_view[0] * problem.weights[0]
     for view, weight in enumerate(problem.weights[1:], start=1):
         total = total + per_view[view] * weight

@@ -83,20 +83,24 @@ def contrastive_loss(
 
 
 def _output(computed: tuple[Tensor, ...], details: bool, symmetric: bool) -> ContrastiveOutput:
-    loss, per_view, per_row, rows, columns = computed
+    loss, per_view, *rest = computed
     if not details:
-        return ContrastiveOutput(loss, per_view.detach())
-    rest = (per_view.detach(), per_row.detach(), rows.detach())
-    return ContrastiveOutput(loss, *rest, columns.detach() if symmetric else None)
+        return ContrastiveOutput(loss, per_view)
+    per_row, rows, columns = rest
+    return ContrastiveOutput(loss, per_view, per_row, rows, columns if symmetric else None)
 
 
 def _computed(path: str, problem: Problem, plus: Tensor | None, details: bool) -> tuple[Tensor, ...]:
-    """Return loss (), losses by view and by pair, log-sum-exps by row and by column; the loss carries gradients."""
+    """Return loss (), losses by view, and at least for details losses by pair and log-sum-exps by row and by column.
+
+    The loss alone carries gradients.
+    """
     if path == "reference":
         sums = reference.log_sum_exps(problem)
         per_view, per_row = losses(problem, sums)
         loss = weighted(problem, per_view)
-        return (loss if plus is None else loss + plus), per_view, per_row, sums.rows, sums.columns
+        rest = (each.detach() for each in (per_view, per_row, sums.rows, sums.columns))
+        return (loss if plus is None else loss + plus), *rest
     inputs = (plus, problem.scale, problem.texts, problem.negatives, *problem.views)
     if torch.compiler.is_compiling():
         return registered.contrastive_loss(problem, plus, path, _needs(inputs))
@@ -123,29 +127,37 @@ def _problem(
     """Bring all to one dtype and device, and leave out what is empty."""
     if negatives is not None and negatives.shape[1] == 0:
         negatives = negatives_mask = None
-    dtype = texts.dtype
-    for features in (*views, *(() if negatives is None else (negatives,))):
-        dtype = torch.promote_types(dtype, features.dtype)
-    accumulator = torch.float64 if dtype == torch.float64 else torch.float32
-    if isinstance(logit_scale, Tensor):
-        scale = logit_scale.to(texts.device, accumulator).reshape(())
-    else:
-        scale = torch.full((), float(logit_scale), dtype=accumulator, device=texts.device)
-    kinds = None if ids is None or not ids.numel() else ids.to(texts.device, torch.int64).reshape(len(ids), -1)
-    mask = None if row_mask is None else row_mask.to(texts.device)
+    dtype, device = texts.dtype, texts.device
+    features = views if negatives is None else (*views, negatives)
+    if any(each.dtype != dtype for each in features):
+        for each in features:
+            dtype = torch.promote_types(dtype, each.dtype)
+        views, texts = tuple(view.to(dtype) for view in views), texts.to(dtype)
+        negatives = None if negatives is None else negatives.to(dtype)
+    kinds = None if ids is None or not ids.numel() else ids.to(device, torch.int64).reshape(len(ids), -1)
+    mask = None if row_mask is None else row_mask.to(device)
     return Problem(
-        views=tuple(view.to(dtype) for view in views),
-        texts=texts.to(dtype),
-        scale=scale,
-        negatives=None if negatives is None else negatives.to(dtype),
-        negatives_mask=None if negatives_mask is None else negatives_mask.to(texts.device),
-        row_ids=kinds,
-        column_ids=kinds,
-        row_mask=mask,
-        column_mask=mask,
+        views,
+        texts,
+        _scale(logit_scale, torch.float64 if dtype == torch.float64 else torch.float32, device),
+        negatives,
+        None if negatives_mask is None else negatives_mask.to(device),
+        kinds,
+        kinds,
+        mask,
+        mask,
         weights=(1.0,) * len(views) if weights is None else tuple(float(weight) for weight in weights),
         symmetric=symmetric,
     )
+
+
+def _scale(logit_scale: Tensor | float, dtype: torch.dtype, device: torch.device) -> Tensor:
+    """Return the scale as a () tensor."""
+    if not isinstance(logit_scale, Tensor):
+        return torch.full((), float(logit_scale), dtype=dtype, device=device)
+    if logit_scale.ndim == 0 and logit_scale.dtype == dtype and logit_scale.device == device:
+        return logit_scale
+    return logit_scale.to(device, dtype).reshape(())
 
 
 def _nothing(problem: Problem, plus: Tensor | None, details: bool) -> ContrastiveOutput:
@@ -189,10 +201,13 @@ class _Fused(torch.autograd.Function):
         ctx.save_for_backward(
             scale, texts, negatives, *masks, sums.positives, sums.rows, sums.columns, sums.kept, *views
         )
-        rows, columns = (each.to(problem.accumulator) for each in (sums.rows, sums.columns))
-        ctx.mark_non_differentiable(per_view, per_row, rows, columns)
         ctx.set_materialize_grads(False)
-        return loss, per_view, per_row, rows, columns
+        outputs: tuple[Tensor, ...] = (per_view,)
+        if details:
+            dtype = problem.accumulator
+            outputs = (per_view, per_row, sums.rows.to(dtype, copy=True), sums.columns.to(dtype, copy=True))
+        ctx.mark_non_differentiable(*outputs)
+        return loss, *outputs
 
     @staticmethod
     def backward(ctx: Any, upstream: Tensor | None, *_: Tensor | None) -> tuple[Tensor | None, ...]:

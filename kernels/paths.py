@@ -30,15 +30,12 @@ def forward(
 
         return triton_small.forward(problem, plus, needs)
     if path == "cpu_small":
-        results = cpu_small.forward(problem, details)
+        per_view, per_row, sums = cpu_small.forward(problem, details)
     else:
         sums = log_sum_exps(path, problem, keep=needs.views or needs.texts or needs.negatives or needs.scale)
-        results = (*losses(problem, sums), sums)
-    per_view, per_row, sums = results
+        per_view, per_row = (each.to(problem.accumulator) for each in losses(problem, sums))
     loss = weighted(problem, per_view)
-    dtype = problem.accumulator
-    loss = (loss if plus is None else loss + plus).to(dtype)
-    return loss, per_view.to(dtype), per_row.to(dtype), sums
+    return (loss if plus is None else loss + plus), per_view, per_row, sums
 
 
 def log_sum_exps(path: str, problem: Problem, keep: bool) -> Sums:

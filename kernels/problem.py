@@ -9,6 +9,9 @@ that makes a shape:
     N  private hard negatives of a row
     D  feature width
     K  kinds of id
+
+Nothing here is written to once it is made. Records of a call are not frozen all the same: at a hundred rows that alone
+would be a tenth of it.
 """
 
 from __future__ import annotations
@@ -20,7 +23,7 @@ import torch
 from torch import Tensor
 
 
-@dataclass(frozen=True)
+@dataclass(slots=True)
 class Problem:
     """A strip of the score matrix: some rows of every view against all columns.
 
@@ -70,7 +73,7 @@ class Problem:
         return (0.5, 0.5) if self.symmetric else (1.0, 0.0)
 
 
-@dataclass(frozen=True)
+@dataclass(slots=True)
 class Sums:
     """What the forward pass leaves: in nats, of the problem's accumulator dtype.
 
@@ -89,7 +92,7 @@ class Sums:
     kept: Tensor
 
 
-@dataclass(frozen=True)
+@dataclass(slots=True)
 class Needs:
     """Which gradients are asked for. What is not costs nothing."""
 
@@ -99,7 +102,7 @@ class Needs:
     scale: bool = True
 
 
-@dataclass(frozen=True)
+@dataclass(slots=True)
 class Gradients:
     """Gradients of the loss, of the inputs' dtypes; none where not asked for.
 
