@@ -26,6 +26,7 @@ check: $(VENV)/.installed
 
 bench: $(VENV)/.installed
 	$(BIN)/python examples/bench_adapt.py
+	$(BIN)/python examples/bench_contrastive.py
 	$(BIN)/python examples/bench_extract.py
 	$(BIN)/python examples/bench_prompts.py
 

@@ -28,7 +28,7 @@ from torch import Tensor
 
 from .problem import Gradients, Needs, Problem, Sums, excluded_pairs
 
-TILE_ROWS, TILE_COLUMNS = 512, 1024
+TILE_ROWS, TILE_COLUMNS = 1024, 512
 # For the tiles kept and the views' gradients together; all else that a call needs is a few tiles.
 MEMORY_BUDGET_BYTES = 88 * 2**20
 

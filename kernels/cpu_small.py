@@ -15,7 +15,7 @@ from torch import Tensor
 
 from .problem import Gradients, Needs, Problem, Sums, excluded_pairs
 
-MAX_ROWS = 512
+MAX_ROWS = 1024
 # From here on torch's fused softmax takes longer than powers of two do: see figclip_kernels.cpu.
 POWERS_FROM_ROWS = 129
 

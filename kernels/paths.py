@@ -47,17 +47,18 @@ def log_sum_exps(path: str, problem: Problem, keep: bool) -> Sums:
     return cpu.log_sum_exps(problem, keep)
 
 
-def kept(path: str, problem: Problem, needs: Needs) -> tuple[int, torch.dtype]:
-    """Return how many numbers ``Sums.kept`` of a forward pass holds, and the dtype of all other sums."""
+def kept(path: str, problem: Problem, needs: Needs) -> tuple[tuple[int, ...], torch.dtype]:
+    """Return the shape of ``Sums.kept`` after a forward pass, and the dtype of all other sums; not of ``cpu_small``."""
     wanted = needs.views or needs.texts or needs.negatives or needs.scale
     if path == "triton_small":
         from . import triton_small
 
-        return triton_small.kept_numel(problem) if wanted else 0, torch.float32
+        return (triton_small.kept_numel(problem) if wanted else 0,), torch.float32
     if path == "triton_tiles":
-        private = 0 if problem.negatives is None else problem.negatives.shape[1]
-        return len(problem.views) * problem.views[0].shape[0] * private, torch.float32
-    return cpu.kept_numel(problem) if wanted else 0, torch.float64
+        if problem.negatives is None:
+            return (0,), torch.float32
+        return (len(problem.views), *problem.negatives.shape[:2]), torch.float32
+    return (cpu.kept_numel(problem) if wanted else 0,), torch.float64
 
 
 def gradients(path: str, problem: Problem, sums: Sums, upstream: Tensor, needs: Needs) -> Gradients:

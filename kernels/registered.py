@@ -91,7 +91,7 @@ def _forward(*arguments: Any) -> tuple[Tensor, ...]:
     loss, per_view, per_row, sums = paths.forward(_path(problem, backend), problem, None, Needs(*needs))
     # An operation's outputs must not share memory with one another.
     sums_of_their_own = (each.clone() for each in (sums.positives, sums.rows, sums.columns))
-    return loss.clone(), per_view.clone(), per_row.clone(), *sums_of_their_own, sums.kept.reshape(-1)
+    return loss.clone(), per_view.clone(), per_row.clone(), *sums_of_their_own, sums.kept
 
 
 @torch.library.register_fake("figclip::contrastive_loss")

@@ -182,10 +182,12 @@ def test_autocast_does_not_round_scores(backend):
     assert torch.allclose(inputs[0].grad.double(), exact.views[0], rtol=1e-4, atol=1e-4)
 
 
+@pytest.mark.parametrize("backend", ["auto", "triton_small", "triton_tiles"])
 @pytest.mark.parametrize("dynamic", [False, True])
-def test_a_compiled_graph_stays_whole(dynamic):
+def test_a_compiled_graph_stays_whole(dynamic, backend):
     problem = full_problem(torch.float32)
     arguments, inputs = leaves(problem)
+    arguments["backend"] = backend
 
     def step():
         changed = {**arguments, "logit_scale": arguments["logit_scale"] * 1.5}
@@ -268,7 +270,7 @@ def test_verbose_says_which_path_and_why_once(monkeypatch, capsys):
     ("backend", "rows", "dtype", "message"),
     [
         ("cuda", 3, torch.float32, "backend must be one of auto, reference"),
-        ("cpu_small", 1000, torch.float32, "use 'cpu'"),
+        ("cpu_small", 1100, torch.float32, "use 'cpu'"),
         ("triton_small", 1000, torch.float32, "use 'triton_tiles'"),
         ("triton_tiles", 3, torch.float64, "use 'reference'"),
     ],
