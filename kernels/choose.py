@@ -70,6 +70,8 @@ def explain(problem: Problem, backend: str) -> tuple[str, str]:
     without = "no Triton" if device.type == "cuda" else f"no kernels for {device.type}"
     if problem.texts.shape[0] ** 2 <= FEW_SCORES:
         return "reference", f"{without}, and few rows"
+    if device.type == "mps":
+        return "reference", "no kernels for mps, and none of the float64 that tiles are summed in"
     return "cpu", f"{without}: tiles in plain torch"
 
 

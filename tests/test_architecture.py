@@ -93,6 +93,7 @@ VERBS = (
     ["evaluate", "retrieval", "--help"],
     ["export", "--help"],
     ["demo", "--help"],
+    ["doctor", "--help"],
 )
 
 
@@ -139,6 +140,6 @@ def test_an_unknown_verb_and_flag_are_usage_errors(figclip):
 
 def test_help_lists_the_verbs_in_stage_order(figclip):
     text = figclip("--help").stdout
-    verbs = ["extract-frames", "build-prompts", "audit-negatives", "schema", "adapt ", "evaluate", "export", "demo"]
+    verbs = ["extract-frames", "build-prompts", "audit-negatives", "schema", "adapt ", "evaluate", "export", "demo", "doctor"]
     places = [text.index(f"│ {verb}") for verb in verbs]
     assert places == sorted(places)

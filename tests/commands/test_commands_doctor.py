@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 from typer.testing import CliRunner
@@ -14,6 +15,7 @@ from figclip_cli.app import app
 from figclip_cli.doctor import examine
 from figclip_cli.errors import InputError, UsageError
 
+ROOT = Path(__file__).resolve().parents[2]
 NAMES = {"figclip", "python", "torch", "triton", "torchvision", "open_clip", "av", "h5py", "safetensors", "ffmpeg"}
 
 
@@ -236,3 +238,11 @@ def test_a_device_that_is_not_there_is_refused(monkeypatch):
         look(device="cuda")
     with pytest.raises(InputError, match="cuda:7: there is none"):
         look(device="cuda:7")
+
+
+def test_the_readmes_lines_run(figclip):
+    section = (ROOT / "README.md").read_text().split("## The loss alone")[1].split("```")[1]
+    lines = [line.split("#")[0].strip() for line in section.strip().splitlines()]
+    assert lines == ["figclip doctor", "figclip doctor --json | jq .paths"]
+    assert "nothing is missing or broken" in figclip("doctor", OMP_NUM_THREADS="1", TRITON_INTERPRET="0").stdout
+    assert json.loads(figclip("doctor", "--json", "--skip-check").stdout)["paths"]
