@@ -140,6 +140,16 @@ def test_an_unknown_verb_and_flag_are_usage_errors(figclip):
 
 def test_help_lists_the_verbs_in_stage_order(figclip):
     text = figclip("--help").stdout
-    verbs = ["extract-frames", "build-prompts", "audit-negatives", "schema", "adapt ", "evaluate", "export", "demo", "doctor"]
+    verbs = [
+        "extract-frames",
+        "build-prompts",
+        "audit-negatives",
+        "schema",
+        "adapt ",
+        "evaluate",
+        "export",
+        "demo",
+        "doctor",
+    ]
     places = [text.index(f"│ {verb}") for verb in verbs]
     assert places == sorted(places)
