@@ -10,9 +10,14 @@ import torch.distributed as dist
 from figclip_kernels import contrastive_loss
 
 
-def main(case_path: str, store: str, rank: int, count: int) -> None:
-    case = torch.load(case_path, weights_only=True)
+def main(cases_path: str, store: str, rank: int, count: int) -> None:
     dist.init_process_group("gloo", init_method=f"file://{store}", rank=rank, world_size=count)
+    cases = torch.load(cases_path, weights_only=True)
+    torch.save([compute(case, rank) for case in cases], Path(cases_path).with_name(f"out-{rank}.pt"))
+    dist.destroy_process_group()
+
+
+def compute(case: dict, rank: int) -> dict:
     start, rows = sum(case["counts"][:rank]), case["counts"][rank]
     own = slice(start, start + rows)
     views = [view[own].clone().requires_grad_() for view in case["views"]]
@@ -39,20 +44,16 @@ def main(case_path: str, store: str, rank: int, count: int) -> None:
         backend=case["backend"],
     )
     (output.loss * 1.7).backward()
-    torch.save(
-        {
-            "loss": output.loss.detach(),
-            "per_view": output.per_view,
-            "per_row": output.per_row,
-            "columns": output.column_log_sum_exp,
-            "views": [view.grad for view in views],
-            "texts": texts.grad,
-            "negatives": None if negatives is None else negatives.grad,
-            "scale": scale.grad,
-        },
-        Path(case_path).with_name(f"out-{rank}.pt"),
-    )
-    dist.destroy_process_group()
+    return {
+        "loss": output.loss.detach(),
+        "per_view": output.per_view,
+        "per_row": output.per_row,
+        "columns": output.column_log_sum_exp,
+        "views": [view.grad for view in views],
+        "texts": texts.grad,
+        "negatives": None if negatives is None else negatives.grad,
+        "scale": scale.grad,
+    }
 
 
 if __name__ == "__main__":
