@@ -24,7 +24,7 @@ def choose(problem: Problem, backend: str) -> str:
         ValueError: ``backend`` is no name of a path, or that path cannot compute this call.
     """
     path, reason = explain(problem, backend)
-    if os.environ.get("FIGCLIP_VERBOSE"):
+    if _is_verbose():
         rows, width = problem.texts.shape
         _say(f"figclip_kernels: {path} for {rows} rows of {width} {problem.texts.dtype}: {reason}")
     return path
@@ -73,6 +73,11 @@ def explain(problem: Problem, backend: str) -> tuple[str, str]:
     if device.type == "mps":
         return "reference", "no kernels for mps, and none of the float64 that tiles are summed in"
     return "cpu", f"{without}: tiles in plain torch"
+
+
+@lru_cache(maxsize=1)
+def _is_verbose() -> bool:
+    return bool(os.environ.get("FIGCLIP_VERBOSE"))
 
 
 @lru_cache(maxsize=1)

@@ -173,7 +173,10 @@ def _nothing(problem: Problem, plus: Tensor | None, details: bool) -> Contrastiv
 def _without_autocast(device: str) -> AbstractContextManager[Any]:
     """Return a context in which products keep their float32; autocast would round scores to its dtype."""
     enabled = torch.is_autocast_enabled(device)
-    return torch.autocast(device, enabled=False) if enabled else nullcontext()
+    return torch.autocast(device, enabled=False) if enabled else _AS_IT_IS
+
+
+_AS_IT_IS = nullcontext()
 
 
 class _Fused(torch.autograd.Function):

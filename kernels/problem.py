@@ -184,11 +184,12 @@ def check(
     Raises:
         ValueError: One line that says what and what was expected.
     """
-    if texts.ndim != 2:
-        raise ValueError(f"texts must be (B, D), got {tuple(texts.shape)}")
-    rows, width = texts.shape
+    shape = texts.shape
+    if len(shape) != 2:
+        raise ValueError(f"texts must be (B, D), got {tuple(shape)}")
     _check_views(views, texts)
-    if negatives is not None and (negatives.ndim != 3 or negatives.shape[0] != rows or negatives.shape[2] != width):
+    rows, width = shape
+    if negatives is not None and (negatives.ndim != 3 or negatives.shape[::2] != shape):
         raise ValueError(f"negatives must be ({rows}, N, {width}), got {tuple(negatives.shape)}")
     if negatives_mask is not None:
         if negatives is None or negatives_mask.shape != negatives.shape[:2]:
@@ -206,11 +207,12 @@ def check(
 def _check_views(views: Sequence[Tensor], texts: Tensor) -> None:
     if not len(views):
         raise ValueError("views must hold at least one tensor, got none")
+    shape, device = texts.shape, texts.device
     for view in views:
-        if view.shape != texts.shape:
+        if view.shape != shape:
             got = [tuple(each.shape) for each in views]
-            raise ValueError(f"views must be (V, {texts.shape[0]}, {texts.shape[1]}) like texts, got {got}")
-        if view.device != texts.device:
-            raise ValueError(f"views and texts must be on one device, got {view.device} and {texts.device}")
+            raise ValueError(f"views must be (V, {shape[0]}, {shape[1]}) like texts, got {got}")
+        if view.device != device:
+            raise ValueError(f"views and texts must be on one device, got {view.device} and {device}")
         if not view.is_floating_point():
             raise ValueError(f"views must be floating point, got {view.dtype}")

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import itertools
+import subprocess
+import sys
+from pathlib import Path
 
 import pytest
 import torch
@@ -242,3 +245,38 @@ def test_shapes_of_any_kind(rows, width, views, negatives, kinds, padding, symme
         assert_equal_to_definition("cpu", problem, 1e-8, 1e-8)
     if cpu_small.suits(problem):
         assert_equal_to_definition("cpu_small", problem, 1e-8, 1e-8)
+
+
+PEAK = """
+import re
+from pathlib import Path
+
+import torch
+from figclip_kernels import contrastive_loss
+
+torch.set_num_threads(1)
+
+
+def status(name):
+    return int(re.search(name + r":\\s+(\\d+)", Path("/proc/self/status").read_text()).group(1)) * 1024
+
+
+def step(rows):
+    unit = torch.nn.functional.normalize
+    texts = unit(torch.randn(rows, 128), dim=1)
+    views = unit(texts + torch.randn(rows, 128), dim=1).requires_grad_()
+    before = status("VmRSS")
+    contrastive_loss([views], texts, logit_scale=30.0, backend="cpu").loss.backward()
+    return status("VmHWM") - before
+
+
+step(600)
+print(step(9000))
+"""
+
+
+@pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="memory is read from /proc")
+def test_memory_does_not_grow_with_the_score_matrix():
+    matrix_bytes = 9000 * 9000 * 4
+    done = subprocess.run([sys.executable, "-c", PEAK], capture_output=True, text=True, check=True)
+    assert int(done.stdout) < 100e6 < matrix_bytes / 3

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import os
 import socket
+import subprocess
+import sys
 
 import pytest
 import torch
 import torch.distributed as dist
 import torch.nn.functional as F
-from figclip_kernels import contrastive_loss, registered
+from figclip_kernels import choose, contrastive_loss, registered
 from figclip_kernels.choose import BACKENDS
 from figclip_kernels.problem import Needs
 from kernel_cases import expected, random_problem
@@ -259,11 +262,21 @@ def test_equal_inputs_give_equal_bits():
 
 
 def test_verbose_says_which_path_and_why_once(monkeypatch, capsys):
-    monkeypatch.setenv("FIGCLIP_VERBOSE", "1")
+    monkeypatch.setattr(choose, "_is_verbose", lambda: True)
     for _ in range(2):
         contrastive_loss(torch.randn(1, 37, 4), torch.randn(37, 4), logit_scale=1.0)
     lines = capsys.readouterr().err.splitlines()
     assert len(lines) == 1 and lines[0].startswith("figclip_kernels: cpu_small for 37 rows of 4")
+
+
+def test_the_environment_asks_for_it():
+    code = (
+        "import torch, figclip_kernels\n"
+        "figclip_kernels.contrastive_loss(torch.ones(1, 2, 3), torch.ones(2, 3), logit_scale=1.0)"
+    )
+    environment = {**os.environ, "FIGCLIP_VERBOSE": "1"}
+    done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=True)
+    assert "figclip_kernels: cpu_small for 2 rows of 3 torch.float32: few rows" in done.stderr
 
 
 @pytest.mark.parametrize(
