@@ -63,6 +63,8 @@ def explain(problem: Problem, backend: str) -> tuple[str, str]:
         if cpu_small.suits(problem):
             return "cpu_small", "few rows: the score matrix in one tile, fewest operations"
         return "cpu", "many rows: the score matrix in tiles that stay in the caches"
+    if device.type == "cuda" and has_triton() and dtype == torch.bfloat16 and not _multiplies_bfloat16(device):
+        return "cpu", "this GPU's matrix units know no bfloat16: tiles in plain torch"
     if device.type == "cuda" and has_triton():
         if _is_small(problem):
             return "triton_small", "few rows: one launch forward, one backward"
@@ -84,6 +86,11 @@ def _is_verbose() -> bool:
 def has_triton() -> bool:
     """Return whether Triton can be imported."""
     return importlib.util.find_spec("triton") is not None
+
+
+@lru_cache
+def _multiplies_bfloat16(device: torch.device) -> bool:
+    return torch.version.hip is not None or torch.cuda.get_device_capability(device) >= (8, 0)
 
 
 def _is_small(problem: Problem) -> bool:

@@ -71,6 +71,8 @@ def contrastive_loss(
     each = tuple(views.unbind(0)) if isinstance(views, Tensor) else tuple(views)
     check(each, texts, negatives, negatives_mask, ids, row_mask, weights)
     problem = _problem(each, texts, logit_scale, negatives, negatives_mask, ids, row_mask, weights, symmetric)
+    if plus is not None:
+        plus = _scalar("plus", plus, problem.accumulator, texts.device)
     if group is not None:
         path = choose_sharded(problem, backend)
         with _without_autocast(texts.device.type):
@@ -139,7 +141,7 @@ def _problem(
     return Problem(
         views,
         texts,
-        _scale(logit_scale, torch.float64 if dtype == torch.float64 else torch.float32, device),
+        _scalar("logit_scale", logit_scale, torch.float64 if dtype == torch.float64 else torch.float32, device),
         negatives,
         None if negatives_mask is None else negatives_mask.to(device),
         kinds,
@@ -151,13 +153,15 @@ def _problem(
     )
 
 
-def _scale(logit_scale: Tensor | float, dtype: torch.dtype, device: torch.device) -> Tensor:
-    """Return the scale as a () tensor."""
-    if not isinstance(logit_scale, Tensor):
-        return torch.full((), float(logit_scale), dtype=dtype, device=device)
-    if logit_scale.ndim == 0 and logit_scale.dtype == dtype and logit_scale.device == device:
-        return logit_scale
-    return logit_scale.to(device, dtype).reshape(())
+def _scalar(name: str, value: Tensor | float, dtype: torch.dtype, device: torch.device) -> Tensor:
+    """Return a number or a tensor of one as a () tensor."""
+    if not isinstance(value, Tensor):
+        return torch.full((), float(value), dtype=dtype, device=device)
+    if value.ndim == 0 and value.dtype == dtype and value.device == device:
+        return value
+    if value.numel() != 1:
+        raise ValueError(f"{name} must be a number or a tensor of one, got {tuple(value.shape)}")
+    return value.to(device, dtype).reshape(())
 
 
 def _nothing(problem: Problem, plus: Tensor | None, details: bool) -> ContrastiveOutput:

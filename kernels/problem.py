@@ -22,6 +22,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+DTYPES = (torch.float32, torch.bfloat16, torch.float16, torch.float64)
+
 
 @dataclass(slots=True)
 class Problem:
@@ -189,8 +191,14 @@ def check(
         raise ValueError(f"texts must be (B, D), got {tuple(shape)}")
     _check_views(views, texts)
     rows, width = shape
-    if negatives is not None and (negatives.ndim != 3 or negatives.shape[::2] != shape):
-        raise ValueError(f"negatives must be ({rows}, N, {width}), got {tuple(negatives.shape)}")
+    if texts.dtype not in DTYPES:
+        raise ValueError(f"texts must be float32, bfloat16, float16 or float64, got {texts.dtype}")
+    if negatives is not None:
+        if negatives.ndim != 3 or negatives.shape[::2] != shape or negatives.dtype not in DTYPES:
+            got = f"{negatives.dtype} {tuple(negatives.shape)}"
+            raise ValueError(f"negatives must be ({rows}, N, {width}) of a dtype that texts may have, got {got}")
+        if negatives.device != texts.device:
+            raise ValueError(f"negatives and texts must be on one device, got {negatives.device} and {texts.device}")
     if negatives_mask is not None:
         if negatives is None or negatives_mask.shape != negatives.shape[:2]:
             raise ValueError(f"negatives_mask must match negatives' (B, N), got {tuple(negatives_mask.shape)}")
@@ -214,5 +222,5 @@ def _check_views(views: Sequence[Tensor], texts: Tensor) -> None:
             raise ValueError(f"views must be (V, {shape[0]}, {shape[1]}) like texts, got {got}")
         if view.device != device:
             raise ValueError(f"views and texts must be on one device, got {view.device} and {device}")
-        if not view.is_floating_point():
-            raise ValueError(f"views must be floating point, got {view.dtype}")
+        if view.dtype not in DTYPES:
+            raise ValueError(f"views must be float32, bfloat16, float16 or float64, got {view.dtype}")

@@ -9,12 +9,25 @@ import sys
 from pathlib import Path
 
 import pytest
+import torch
 
 os.environ["HF_HUB_OFFLINE"] = "1"
 os.environ["TRANSFORMERS_OFFLINE"] = "1"
-if not Path("/dev/nvidiactl").exists():
-    # Triton reads this when it is first imported; without a GPU its kernels run interpreted, on CPU tensors.
+# Triton reads this when it is first imported, which torch does not do. Without a GPU its kernels run interpreted, on
+# CPU tensors; with one they never do.
+if torch.cuda.is_available():
+    os.environ.pop("TRITON_INTERPRET", None)
+else:
     os.environ["TRITON_INTERPRET"] = "1"
+
+
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    """Skip tests marked ``gpu`` without a CUDA device, or fail them if one is required."""
+    if item.get_closest_marker("gpu") and not torch.cuda.is_available():
+        if os.environ.get("FIGCLIP_REQUIRE_GPU") == "1":
+            pytest.fail("needs a CUDA device", pytrace=False)
+        pytest.skip("needs a CUDA device")
+
 
 TINY_MODEL_CFG = {
     "embed_dim": 32,

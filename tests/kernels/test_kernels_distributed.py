@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -12,6 +13,7 @@ from kernel_cases import expected, random_problem
 
 WORKER = Path(__file__).with_name("distributed_worker.py")
 EXACT = torch.float64
+pytest.importorskip("triton")
 # By name: rows of each process, and the switches of the whole batch.
 CASES = {
     "even": ([6, 6], {"views": 2, "negatives": 3, "missing_negatives": True, "kinds": 2, "dtype": EXACT}),
@@ -55,7 +57,12 @@ def outputs(tmp_path_factory):
         torch.save([case_of(name) for name in names], folder / "cases.pt")
         arguments = [sys.executable, str(WORKER), str(folder / "cases.pt"), str(folder / "store")]
         processes = [
-            subprocess.Popen([*arguments, str(rank), str(count)], stderr=subprocess.PIPE, text=True)
+            subprocess.Popen(
+                [*arguments, str(rank), str(count)],
+                stderr=subprocess.PIPE,
+                text=True,
+                env=os.environ | {"TRITON_INTERPRET": "1", "CUDA_VISIBLE_DEVICES": ""},
+            )
             for rank in range(count)
         ]
         for process in processes:

@@ -188,7 +188,11 @@ def test_autocast_does_not_round_scores(backend):
 @pytest.mark.parametrize("backend", ["auto", "triton_small", "triton_tiles"])
 @pytest.mark.parametrize("dynamic", [False, True])
 def test_a_compiled_graph_stays_whole(dynamic, backend):
-    problem = full_problem(torch.float32)
+    device = "cpu"
+    if backend.startswith("triton"):
+        pytest.importorskip("triton")
+        device = "cuda" if torch.cuda.is_available() else "cpu"
+    problem = full_problem(torch.float32, device=device)
     arguments, inputs = leaves(problem)
     arguments["backend"] = backend
 

@@ -142,6 +142,15 @@ def test_inputs_are_never_written_to():
         ({"negatives": torch.zeros(4, 2, 5), "negatives_mask": torch.ones(4, 2)}, "must be bool"),
         ({"ids": torch.zeros(3)}, "ids must be"),
         ({"weights": [1.0, 2.0]}, "weights must hold 1"),
+        ({"texts": torch.zeros(4)}, "texts must be"),
+        ({"views": []}, "at least one tensor"),
+        ({"views": torch.zeros(1, 4, 5, dtype=torch.int64)}, "views must be float32"),
+        ({"texts": torch.zeros(4, 5, dtype=torch.complex64)}, "texts must be float32"),
+        ({"views": torch.zeros(1, 4, 5, device="meta")}, "on one device"),
+        ({"negatives": torch.zeros(4, 2, 5, device="meta")}, "on one device"),
+        ({"row_mask": torch.ones(4)}, "row_mask must be"),
+        ({"logit_scale": torch.ones(2)}, "logit_scale must be a number"),
+        ({"plus": torch.ones(2)}, "plus must be a number"),
     ],
 )
 def test_shapes_that_do_not_fit_are_refused(change, message):
