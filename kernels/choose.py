@@ -24,9 +24,9 @@ def choose(problem: Problem, backend: str) -> str:
         ValueError: ``backend`` is no name of a path, or that path cannot compute this call.
     """
     path, reason = explain(problem, backend)
-    if _is_verbose():
-        rows, width = problem.texts.shape
-        _say(f"figclip_kernels: {path} for {rows} rows of {width} {problem.texts.dtype}: {reason}")
+    # The operation of a compiled graph chooses, and says it, when it runs.
+    if not torch.compiler.is_compiling():
+        say(path, problem, reason)
     return path
 
 
@@ -37,11 +37,13 @@ def choose_sharded(problem: Problem, backend: str) -> str:
         ValueError: ``backend`` cannot compute a strip of the score matrix.
     """
     able = problem.texts.device.type == "cuda" and has_triton() and problem.texts.dtype != torch.float64
-    if backend == "auto":
-        return "triton_tiles" if able else "cpu"
-    if backend not in ("cpu", "triton_tiles"):
+    if backend not in ("auto", "cpu", "triton_tiles"):
         raise ValueError(f"backend must be auto, cpu or triton_tiles where a group shares the batch, got {backend!r}")
-    _check_able(problem, backend)
+    if backend == "auto":
+        backend = "triton_tiles" if able else "cpu"
+    else:
+        _check_able(problem, backend)
+    say(backend, problem, "a strip of the scores in each process")
     return backend
 
 
@@ -78,11 +80,6 @@ def explain(problem: Problem, backend: str) -> tuple[str, str]:
 
 
 @lru_cache(maxsize=1)
-def _is_verbose() -> bool:
-    return bool(os.environ.get("FIGCLIP_VERBOSE"))
-
-
-@lru_cache(maxsize=1)
 def has_triton() -> bool:
     """Return whether Triton can be imported."""
     return importlib.util.find_spec("triton") is not None
@@ -112,6 +109,13 @@ def _check_able(problem: Problem, backend: str) -> None:
         raise ValueError(f"backend 'triton_small' is for few rows, got {rows} rows of {width}; use 'triton_tiles'")
 
 
+def say(path: str, problem: Problem, reason: str) -> None:
+    """Say on stderr which path is taken and why, once for each, if ``FIGCLIP_VERBOSE`` is set."""
+    if os.environ.get("FIGCLIP_VERBOSE"):
+        rows, width = problem.texts.shape
+        _print_once(f"figclip_kernels: {path} for {rows} rows of {width} {problem.texts.dtype}: {reason}")
+
+
 @lru_cache(maxsize=256)
-def _say(line: str) -> None:
+def _print_once(line: str) -> None:
     print(line, file=sys.stderr)

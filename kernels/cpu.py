@@ -161,6 +161,9 @@ class _Scores:
         scores = torch.bmm(scaled[:, None], self.negatives(rows).transpose(1, 2))[:, 0]  # (r, N)
         if self.problem.negatives_mask is not None:
             scores.masked_fill_(~self.problem.negatives_mask[rows], float("-inf"))
+        if self.problem.row_mask is not None:
+            # Padding may hold anything finite: a power of it could be inf, and inf times a factor of 0 is not 0.
+            scores.masked_fill_(~self.problem.row_mask[rows, None], float("-inf"))
         self._to_powers(scores)
         place = self.kept_private(rows)
         return scores if place is None else place.copy_(scores)

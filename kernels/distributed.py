@@ -3,7 +3,7 @@
 Texts travel to every process, once: a process scores its own rows against all texts, so views and private negatives
 stay where they are and nobody holds the score matrix of others. A row's softmax is complete at home. A column's is
 merged from one log-sum-exp a process, (V, C) numbers. The gradients of views and negatives are complete at home too;
-those of trained texts are summed over processes.
+those of trained texts are summed over processes, each part rounded to the features' dtype.
 
 Peers: Inf-CL's ring (arXiv 2410.17243) and DisCo-CLIP (arXiv 2304.08480), which also lets each process compute its own
 strip alone.
@@ -11,6 +11,7 @@ strip alone.
 
 from __future__ import annotations
 
+import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -20,8 +21,30 @@ import torch.distributed as dist
 from torch import Tensor
 
 from . import paths
+from .autocast import without_autocast
 from .losses import losses, weighted
-from .problem import Gradients, Needs, Problem, Sums, refuse_second_order
+from .problem import DTYPES, Gradients, Needs, Problem, Sums, refuse_second_order
+
+# What :func:`_call` tells of a call, in its order.
+_SAME = (
+    "width", "dtype", "number of views", "kinds of id", "row_mask or none", "symmetric", "path",
+    "need for a gradient of texts", "weights",
+)  # fmt: skip
+
+
+def _call(problem: Problem, path: str) -> list[int]:
+    """Return what must be equal in all processes, as numbers."""
+    return [
+        problem.texts.shape[1],
+        DTYPES.index(problem.texts.dtype),
+        len(problem.views),
+        0 if problem.row_ids is None else problem.row_ids.shape[1],
+        int(problem.row_mask is not None),
+        int(problem.symmetric),
+        int(path == "cpu"),
+        int(problem.texts.requires_grad and torch.is_grad_enabled()),
+        zlib.crc32(repr(problem.weights).encode()),
+    ]
 
 
 @dataclass(frozen=True)
@@ -39,12 +62,23 @@ class Shards:
     rank: int
 
     @classmethod
-    def of(cls, group: dist.ProcessGroup, rows: int, device: torch.device) -> Shards:
-        """Ask every process of ``group`` for its rows."""
-        own = torch.tensor([rows], device=device)
+    def of(cls, group: dist.ProcessGroup, problem: Problem, path: str) -> Shards:
+        """Ask every process of ``group`` for its rows, and whether it makes the same call.
+
+        Raises:
+            ValueError: This process is not in the group, or calls differ; then in every process.
+        """
+        rank = dist.get_rank(group)
+        if rank < 0:
+            raise ValueError("group must hold the process that passes it")
+        own = torch.tensor([len(problem.texts), *_call(problem, path)], device=problem.texts.device)
         told = [torch.empty_like(own) for _ in range(dist.get_world_size(group))]
         dist.all_gather(told, own, group=group)
-        return cls(group, tuple(int(count) for count in torch.cat(told).tolist()), dist.get_rank(group))
+        calls = torch.stack(told).tolist()
+        for name, *values in zip(_SAME, *(call[1:] for call in calls), strict=True):
+            if len(set(values)) > 1:
+                raise ValueError(f"all processes of a group must pass the same {name}, got {values} in order of rank")
+        return cls(group, tuple(call[0] for call in calls), rank)
 
     @property
     def own(self) -> slice:
@@ -54,14 +88,14 @@ class Shards:
 
     def gather(self, own: Tensor) -> Tensor:
         """Return the rows of all processes, (C, ...), from (R, ...) of each; of any dtype, without a gradient."""
-        padded = own.new_zeros(max(self.counts), *own.shape[1:])
+        padded = own.new_zeros(max(1, *self.counts), *own.shape[1:])
         padded[: len(own)] = own
         # As bytes: not every backend carries every dtype.
         sent = padded.reshape(len(padded), -1).view(torch.uint8)
         parts = [torch.empty_like(sent) for _ in self.counts]
         dist.all_gather(parts, sent, group=self.group)
         whole = torch.cat([part[:count] for part, count in zip(parts, self.counts, strict=True)])
-        return whole.view(own.dtype).reshape(-1, *own.shape[1:])
+        return whole.view(own.dtype).reshape(sum(self.counts), *own.shape[1:])
 
     def merge(self, columns: Tensor) -> Tensor:
         """Return log-sum-exps (V, C) over all processes, from those of each; -inf where a process has none."""
@@ -76,6 +110,9 @@ class Shards:
         return total
 
 
+# Collectives whose sizes are only known when they run are no part of a graph. torch.compiler.disable does the same, but
+# imports the compiler with this module, which takes a second.
+@torch._disable_dynamo
 def sharded(
     problem: Problem, plus: Tensor | None, group: dist.ProcessGroup, path: str
 ) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
@@ -91,7 +128,7 @@ def sharded(
         The loss (), equal on all processes; losses by view (V,); of this process's pairs (V, R); log-sum-exps of its
         rows (V, R) and of all columns (V, C).
     """
-    shards = Shards.of(group, len(problem.texts), problem.texts.device)
+    shards = Shards.of(group, problem, path)
     strip = replace(
         problem,
         texts=shards.gather(problem.texts.detach()),  # (C, D)
@@ -143,8 +180,9 @@ class _Sharded(torch.autograd.Function):
         loss = weighted(strip, per_view)
         ctx.path, ctx.shards, ctx.count = path, shards, len(views)
         # Tensors are saved, not the problem: autograd then notices when one is written to before the backward pass.
-        ctx.strip = replace(strip, views=(), negatives=None)
-        ctx.save_for_backward(scale, negatives, sums.positives, sums.rows, sums.columns, sums.kept, *views)
+        ctx.strip = replace(strip, views=(), negatives=None, negatives_mask=None, row_ids=None, row_mask=None)
+        masks = (strip.negatives_mask, strip.row_ids, strip.row_mask)
+        ctx.save_for_backward(scale, negatives, *masks, sums.positives, sums.rows, sums.columns, sums.kept, *views)
         outputs = (per_view, per_row.to(dtype), sums.rows.to(dtype, copy=True), sums.columns.to(dtype, copy=True))
         ctx.mark_non_differentiable(*outputs)
         ctx.set_materialize_grads(False)
@@ -155,9 +193,18 @@ class _Sharded(torch.autograd.Function):
         refuse_second_order()
         if upstream is None:
             return (None,) * (7 + ctx.count)
-        scale, negatives, positives, rows, columns, kept, *views = ctx.saved_tensors
-        strip = replace(ctx.strip, views=tuple(views), scale=scale, negatives=negatives)
-        got = _gradients(ctx.path, strip, Sums(positives, rows, columns, kept), upstream, ctx.needs)
+        scale, negatives, present, ids, mask, positives, rows, columns, kept, *views = ctx.saved_tensors
+        strip = replace(
+            ctx.strip,
+            views=tuple(views),
+            scale=scale,
+            negatives=negatives,
+            negatives_mask=present,
+            row_ids=ids,
+            row_mask=mask,
+        )
+        with without_autocast(strip.texts.device.type):
+            got = _gradients(ctx.path, strip, Sums(positives, rows, columns, kept), upstream, ctx.needs)
         of_texts = None
         if ctx.needs.texts:
             part = torch.zeros_like(strip.texts) if got.texts is None else got.texts  # (C, D)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 import torch
@@ -11,6 +10,7 @@ from torch import Tensor
 from torch.distributed import ProcessGroup
 
 from . import paths, reference, registered
+from .autocast import without_autocast
 from .choose import choose, choose_sharded
 from .distributed import sharded
 from .losses import losses, weighted
@@ -48,7 +48,7 @@ def contrastive_loss(
         logit_scale: Inverse temperature, already exponentiated; a float or a scalar tensor, which may ask for
             a gradient.
         negatives: (B, N, D), or none.
-        negatives_mask: (B, N) bool, true where a negative is present.
+        negatives_mask: (B, N) bool, true where a negative is present. What is absent must be finite.
         ids: (B,) or (B, K) integers. Two different rows with an equal id in any column are never each other's
             negative.
         row_mask: (B,) bool, false where a row is padding: it is nobody's positive or negative, and the mean is over
@@ -68,6 +68,8 @@ def contrastive_loss(
     Raises:
         ValueError: Shapes or dtypes that do not fit one another, or a path that cannot compute this call.
     """
+    if isinstance(views, Tensor) and views.ndim != 3:
+        raise ValueError(f"views must be (V, B, D) or a list of (B, D), got {tuple(views.shape)}")
     each = tuple(views.unbind(0)) if isinstance(views, Tensor) else tuple(views)
     check(each, texts, negatives, negatives_mask, ids, row_mask, weights)
     problem = _problem(each, texts, logit_scale, negatives, negatives_mask, ids, row_mask, weights, symmetric)
@@ -75,12 +77,12 @@ def contrastive_loss(
         plus = _scalar("plus", plus, problem.accumulator, texts.device)
     if group is not None:
         path = choose_sharded(problem, backend)
-        with _without_autocast(texts.device.type):
+        with without_autocast(texts.device.type):
             return _output(sharded(problem, plus, group, path), details, symmetric)
+    path = choose(problem, backend)
     if texts.shape[0] == 0:
         return _nothing(problem, plus, details)
-    path = choose(problem, backend)
-    with _without_autocast(texts.device.type):
+    with without_autocast(texts.device.type):
         return _output(_computed(path, problem, plus, details), details, symmetric)
 
 
@@ -136,7 +138,9 @@ def _problem(
             dtype = torch.promote_types(dtype, each.dtype)
         views, texts = tuple(view.to(dtype) for view in views), texts.to(dtype)
         negatives = None if negatives is None else negatives.to(dtype)
-    kinds = None if ids is None or not ids.numel() else ids.to(device, torch.int64).reshape(len(ids), -1)
+    kinds = None if ids is None else ids.to(device, torch.int64)
+    if kinds is not None:
+        kinds = kinds[:, None] if kinds.ndim == 1 else kinds if kinds.shape[1] else None  # (R, K)
     mask = None if row_mask is None else row_mask.to(device)
     return Problem(
         views,
@@ -165,22 +169,15 @@ def _scalar(name: str, value: Tensor | float, dtype: torch.dtype, device: torch.
 
 
 def _nothing(problem: Problem, plus: Tensor | None, details: bool) -> ContrastiveOutput:
-    """Return the output of no rows: zero, with gradients."""
-    total = torch.stack([view.sum() for view in problem.views]).to(problem.accumulator)  # (V,)
-    loss = total.sum() * 0.0
-    none = total.new_zeros(len(problem.views), 0)  # (V, 0)
-    per_view = torch.zeros_like(total)
+    """Return the output of no rows: zero, with gradients of zero."""
+    features = (*problem.views, problem.texts, *(() if problem.negatives is None else (problem.negatives,)))
+    loss = sum((each.sum() for each in features), problem.scale).to(problem.accumulator) * 0.0
+    none = loss.detach().new_zeros(len(problem.views), 0)  # (V, 0)
+    per_view = none.new_zeros(len(problem.views))
     loss = loss if plus is None else loss + plus
-    return ContrastiveOutput(loss, per_view, none, none, none) if details else ContrastiveOutput(loss, per_view)
-
-
-def _without_autocast(device: str) -> AbstractContextManager[Any]:
-    """Return a context in which products keep their float32; autocast would round scores to its dtype."""
-    enabled = torch.is_autocast_enabled(device)
-    return torch.autocast(device, enabled=False) if enabled else _AS_IT_IS
-
-
-_AS_IT_IS = nullcontext()
+    if not details:
+        return ContrastiveOutput(loss, per_view)
+    return ContrastiveOutput(loss, per_view, none, none, none if problem.symmetric else None)
 
 
 class _Fused(torch.autograd.Function):
@@ -227,7 +224,7 @@ class _Fused(torch.autograd.Function):
             tuple(views), texts, scale, negatives, present, ids, ids, mask, mask, weights=weights, symmetric=symmetric
         )
         sums = Sums(positives, rows, columns, kept)
-        with _without_autocast(texts.device.type):
+        with without_autocast(texts.device.type):
             got = paths.gradients(ctx.path, problem, sums, upstream, ctx.needs)
         of_views = got.views if got.views is not None else (None,) * ctx.count
         plus = upstream if ctx.needs_input_grad[3] else None

@@ -56,8 +56,8 @@ def kept(path: str, problem: Problem, needs: Needs) -> tuple[tuple[int, ...], to
         return (triton_small.kept_numel(problem) if wanted else 0,), torch.float32
     if path == "triton_tiles":
         if problem.negatives is None:
-            return (0,), torch.float32
-        return (len(problem.views), *problem.negatives.shape[:2]), torch.float32
+            return (0,), torch.float64
+        return (len(problem.views), *problem.negatives.shape[:2]), torch.float64
     return (cpu.kept_numel(problem) if wanted else 0,), torch.float64
 
 

@@ -23,6 +23,7 @@ import torch
 from torch import Tensor
 
 DTYPES = (torch.float32, torch.bfloat16, torch.float16, torch.float64)
+INTEGERS = (torch.uint8, torch.int8, torch.int16, torch.int32, torch.int64)
 
 
 @dataclass(slots=True)
@@ -66,7 +67,7 @@ class Problem:
     def pairs(self) -> Tensor | int:
         """How many columns are not padding, at least 1: what the loss is the mean over; a () tensor if masked."""
         if self.column_mask is None:
-            return self.texts.shape[0]
+            return max(1, self.texts.shape[0])
         return self.column_mask.sum(dtype=self.accumulator).clamp_min(1.0)
 
     @property
@@ -204,7 +205,7 @@ def check(
             raise ValueError(f"negatives_mask must match negatives' (B, N), got {tuple(negatives_mask.shape)}")
         if negatives_mask.dtype != torch.bool:
             raise ValueError(f"negatives_mask must be bool, got {negatives_mask.dtype}")
-    if ids is not None and (ids.ndim not in (1, 2) or ids.shape[0] != rows or ids.is_floating_point()):
+    if ids is not None and (ids.ndim not in (1, 2) or ids.shape[0] != rows or ids.dtype not in INTEGERS):
         raise ValueError(f"ids must be ({rows},) or ({rows}, K) integers, got {ids.dtype} {tuple(ids.shape)}")
     if row_mask is not None and (row_mask.shape != (rows,) or row_mask.dtype != torch.bool):
         raise ValueError(f"row_mask must be ({rows},) bool, got {row_mask.dtype} {tuple(row_mask.shape)}")

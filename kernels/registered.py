@@ -13,8 +13,9 @@ import torch
 from torch import Tensor
 
 from . import paths
-from .choose import choose
-from .problem import Needs, Problem, Sums
+from .autocast import without_autocast
+from .choose import explain, say
+from .problem import Needs, Problem, Sums, refuse_second_order
 
 _INPUTS = (
     "Tensor[] views, Tensor texts, Tensor scale, Tensor? negatives, Tensor? negatives_mask, Tensor? ids,"
@@ -80,7 +81,7 @@ def _problem(
 
 def _path(problem: Problem, backend: str) -> str:
     """Return a path that does its backward pass apart."""
-    path = choose(problem, backend)
+    path, _ = explain(problem, backend)
     return "cpu" if path in ("cpu_small", "reference") else path
 
 
@@ -88,7 +89,10 @@ def _path(problem: Problem, backend: str) -> str:
 def _forward(*arguments: Any) -> tuple[Tensor, ...]:
     *tensors, backend, needs = arguments
     problem = _problem(*tensors)
-    loss, per_view, per_row, sums = paths.forward(_path(problem, backend), problem, None, Needs(*needs))
+    path = _path(problem, backend)
+    say(path, problem, "in a compiled graph")
+    with without_autocast(problem.texts.device.type):
+        loss, per_view, per_row, sums = paths.forward(path, problem, None, Needs(*needs))
     # An operation's outputs must not share memory with one another.
     sums_of_their_own = (each.clone() for each in (sums.positives, sums.rows, sums.columns))
     return loss.clone(), per_view.clone(), per_row.clone(), *sums_of_their_own, sums.kept
@@ -117,7 +121,8 @@ def _backward(upstream: Tensor, *arguments: Any) -> list[Tensor]:
     positives, rows, columns, kept, *tensors, backend, needs = arguments
     problem = _problem(*tensors)
     sums = Sums(positives, rows, columns, kept)
-    got = paths.gradients(_path(problem, backend), problem, sums, upstream, Needs(*needs))
+    with without_autocast(problem.texts.device.type):
+        got = paths.gradients(_path(problem, backend), problem, sums, upstream, Needs(*needs))
     none = problem.texts.new_empty(0)
     ours = [got.scale, got.texts, got.negatives, *(got.views or ())]
     return [none.clone() if each is None else each for each in ours]
@@ -145,16 +150,18 @@ def _keep(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]) -> None
 
 
 def _gradients(ctx: Any, upstream: Tensor | None, *_: Tensor | None) -> tuple[Any, ...]:
+    if not torch.compiler.is_compiling():
+        refuse_second_order()
     positives, rows, columns, kept, texts, scale, negatives, negatives_mask, ids, row_mask, *views = ctx.saved_tensors
     weights, symmetric, backend, (of_views, of_texts, of_negatives, of_scale) = ctx.rest
     if upstream is None:
-        return (None,) * 11
+        return ([None] * len(views), *(None,) * 10)
     got = _BACKWARD(
         upstream, positives, rows, columns, kept, views, texts, scale, negatives, negatives_mask, ids, row_mask,
         weights, symmetric, backend, [of_views, of_texts, of_negatives, of_scale],
     )  # fmt: skip
     return (
-        list(got[3:]) if of_views else None,
+        list(got[3:]) if of_views else [None] * len(views),
         got[1] if of_texts else None,
         got[0] if of_scale else None,
         got[2] if of_negatives else None,

@@ -13,8 +13,20 @@ from figclip_kernels import contrastive_loss
 def main(cases_path: str, store: str, rank: int, count: int) -> None:
     dist.init_process_group("gloo", init_method=f"file://{store}", rank=rank, world_size=count)
     cases = torch.load(cases_path, weights_only=True)
-    torch.save([compute(case, rank) for case in cases], Path(cases_path).with_name(f"out-{rank}.pt"))
+    outputs = [compute(case, rank) for case in cases] + [refusal(cases[0], rank)]
+    torch.save(outputs, Path(cases_path).with_name(f"out-{rank}.pt"))
     dist.destroy_process_group()
+
+
+def refusal(case: dict, rank: int) -> str:
+    """Return what a process is told where the last one passes other weights."""
+    views, texts = [view[:2] for view in case["views"]], case["texts"][:2]
+    weights = [float(rank + 1)] * len(views)
+    try:
+        contrastive_loss(views, texts, logit_scale=1.0, weights=weights, group=dist.group.WORLD)
+    except ValueError as error:
+        return str(error)
+    return ""
 
 
 def compute(case: dict, rank: int) -> dict:
@@ -38,7 +50,7 @@ def compute(case: dict, rank: int) -> dict:
         weights=case["weights"],
         symmetric=case["symmetric"],
         logit_scale=scale,
-        plus=scale.detach() * 0.5,
+        plus=scale * 0.5,
         details=True,
         group=dist.group.WORLD,
         backend=case["backend"],

@@ -23,6 +23,8 @@ CASES = {
     "frozen": ([4, 5], {"frozen": True, "dtype": EXACT}),
     "uneven": ([5, 5, 2], {"views": 2, "padding": True, "kinds": 1, "dtype": EXACT}),
     "empty": ([5, 6, 0], {"negatives": 2, "scale": 400.0, "normalize": False, "dtype": EXACT}),
+    "empty with ids": ([0, 6, 5], {"kinds": 2, "padding": True, "views": 2, "dtype": EXACT}),
+    "nothing": ([0, 0, 0], {"kinds": 1, "dtype": EXACT}),
     "padding alone": ([3, 3, 3], {"padding": True, "kinds": 2, "negatives": 1, "seed": 4, "dtype": EXACT}),
 }
 
@@ -70,12 +72,16 @@ def outputs(tmp_path_factory):
             assert process.returncode == 0, errors
         by_rank = [torch.load(folder / f"out-{rank}.pt", weights_only=True) for rank in range(count)]
         results |= {name: [each[number] for each in by_rank] for number, name in enumerate(names)}
+        results[f"refused by {count}"] = [each[-1] for each in by_rank]
     return results
 
 
 @pytest.mark.parametrize("name", CASES)
 def test_shards_equal_the_whole(outputs, name):
     ours, problem = outputs[name], problem_of(name)
+    if not len(problem.texts):
+        assert all(output["loss"] == 0.5 * problem.scale and output["scale"] == 1.7 * 0.5 for output in ours)
+        return
     loss, per_row, sums, gradients = expected(problem, 1.7)
     near = {"rtol": 1e-9, "atol": 1e-9} if problem.texts.dtype == EXACT else {"rtol": 2e-4, "atol": 2e-5}
     near_gradients = {"rtol": 1e-2, "atol": 1e-2} if problem.texts.dtype == torch.bfloat16 else near
@@ -98,4 +104,11 @@ def test_shards_equal_the_whole(outputs, name):
         assert torch.allclose(joined("texts"), gradients.texts, **near_gradients)
     if problem.negatives is not None:
         assert torch.allclose(joined("negatives"), gradients.negatives, **near_gradients)
-    assert torch.allclose(sum(output["scale"] for output in ours).double(), gradients.scale, **near_gradients)
+    of_plus = 1.7 * 0.5 * len(ours)
+    assert torch.allclose(sum(output["scale"] for output in ours).double() - of_plus, gradients.scale, **near_gradients)
+
+
+def test_calls_that_differ_are_refused_in_every_process(outputs):
+    for count in (2, 3):
+        for told in outputs[f"refused by {count}"]:
+            assert told.startswith("all processes of a group must pass the same weights")

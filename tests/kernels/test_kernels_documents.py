@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from pathlib import Path
 
 import torch
@@ -41,3 +43,9 @@ def test_the_readmes_example_runs():
     names = {"image_features": torch.randn(5, 8), "text_features": torch.randn(5, 8)}
     exec(python_blocks("README.md")[0], names)
     assert names["loss"].isfinite()
+
+
+def test_the_package_is_imported_without_a_compiler_or_a_kernel():
+    code = "import sys, figclip_kernels; print([m for m in ('torch._dynamo', 'triton', 'typer') if m in sys.modules])"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"

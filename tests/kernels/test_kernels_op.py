@@ -11,7 +11,7 @@ import pytest
 import torch
 import torch.distributed as dist
 import torch.nn.functional as F
-from figclip_kernels import choose, contrastive_loss, registered
+from figclip_kernels import contrastive_loss, registered
 from figclip_kernels.choose import BACKENDS
 from figclip_kernels.problem import Needs
 from kernel_cases import expected, random_problem
@@ -211,6 +211,52 @@ def test_a_compiled_graph_stays_whole(dynamic, backend):
         assert torch.allclose(a, b, rtol=1e-4, atol=1e-5)
 
 
+@pytest.mark.parametrize("trained", ["texts", "negatives", "logit_scale"])
+def test_a_compiled_graph_may_have_frozen_views(trained):
+    problem = full_problem(torch.float32)
+    arguments, inputs = leaves(problem)
+    for leaf in inputs:
+        leaf.requires_grad_(leaf is arguments[trained])
+    torch._dynamo.reset()
+    compiled = torch.compile(lambda: contrastive_loss(**arguments).loss, fullgraph=True, backend="aot_eager")
+    ours = torch.autograd.grad(compiled(), arguments[trained])[0]
+    assert torch.allclose(
+        ours, torch.autograd.grad(contrastive_loss(**arguments).loss, arguments[trained])[0], atol=1e-6
+    )
+
+
+def test_the_registered_operation_refuses_second_order():
+    arguments, inputs = leaves(full_problem(torch.float32))
+    torch._dynamo.reset()
+    loss = torch.compile(lambda: contrastive_loss(**arguments).loss, backend="eager")()
+    with pytest.raises(RuntimeError, match="backend='reference'"):
+        torch.autograd.grad(loss, inputs[0], create_graph=True)
+
+
+@pytest.mark.parametrize("backend", ["cpu", "cpu_small", "reference"])
+def test_padding_may_hold_anything_finite(backend):
+    problem = full_problem(torch.float32, scale=100.0)
+    arguments, inputs = leaves(problem)
+    with torch.no_grad():
+        for leaf in (*inputs[:3], inputs[4]):
+            leaf[~problem.row_mask] *= 1e3
+    contrastive_loss(**arguments, backend=backend).loss.backward()
+    exact = flat(expected(problem)[3])
+    for leaf, gradient in zip(inputs, exact, strict=True):
+        assert torch.allclose(leaf.grad.double(), gradient, rtol=1e-3, atol=1e-3)
+
+
+def test_no_rows_have_a_gradient_of_zero_for_all():
+    features = [torch.zeros(0, 4).requires_grad_() for _ in range(2)]
+    scale = torch.tensor(3.0, requires_grad=True)
+    output = contrastive_loss(features[:1], features[1], logit_scale=scale, details=True, symmetric=False)
+    output.loss.backward()
+    assert output.loss.item() == 0.0 and scale.grad == 0.0 and features[1].grad.shape == (0, 4)
+    assert output.column_log_sum_exp is None
+    with pytest.raises(ValueError, match="backend must be one of"):
+        contrastive_loss(features[:1], features[1], logit_scale=scale, backend="bogus")
+
+
 @pytest.mark.slow
 def test_inductor_compiles_it():
     views, texts = torch.randn(2, 40, 16).requires_grad_(), torch.randn(40, 16)
@@ -235,6 +281,21 @@ def test_the_registered_operation_is_sound(symmetric):
     torch.library.opcheck(torch.ops.figclip.contrastive_loss.default, arguments)
     loss = registered.contrastive_loss(problem, None, "cpu", Needs())[0]
     assert loss.item() == pytest.approx(expected(problem)[0].item(), rel=1e-6)
+
+
+def test_a_call_with_a_group_stays_out_of_the_graph(tmp_path):
+    dist.init_process_group("gloo", init_method=f"file://{tmp_path}/store", rank=0, world_size=1)
+    try:
+        views, texts = torch.randn(1, 8, 4).requires_grad_(), torch.randn(8, 4)
+
+        def step(views):
+            return contrastive_loss(views * 2.0, texts, logit_scale=1.0, group=dist.group.WORLD).loss * 3.0
+
+        torch._dynamo.reset()
+        ours = torch.autograd.grad(torch.compile(step, backend="eager")(views), views)[0]
+        assert torch.allclose(ours, torch.autograd.grad(step(views), views)[0])
+    finally:
+        dist.destroy_process_group()
 
 
 def test_a_replicated_model_learns_the_same():
@@ -266,7 +327,7 @@ def test_equal_inputs_give_equal_bits():
 
 
 def test_verbose_says_which_path_and_why_once(monkeypatch, capsys):
-    monkeypatch.setattr(choose, "_is_verbose", lambda: True)
+    monkeypatch.setenv("FIGCLIP_VERBOSE", "1")
     for _ in range(2):
         contrastive_loss(torch.randn(1, 37, 4), torch.randn(37, 4), logit_scale=1.0)
     lines = capsys.readouterr().err.splitlines()

@@ -144,6 +144,8 @@ def test_inputs_are_never_written_to():
         ({"weights": [1.0, 2.0]}, "weights must hold 1"),
         ({"texts": torch.zeros(4)}, "texts must be"),
         ({"views": []}, "at least one tensor"),
+        ({"views": torch.zeros(4, 5)}, r"views must be \(V, B, D\)"),
+        ({"ids": torch.zeros(4, dtype=torch.bool)}, "ids must be"),
         ({"views": torch.zeros(1, 4, 5, dtype=torch.int64)}, "views must be float32"),
         ({"texts": torch.zeros(4, 5, dtype=torch.complex64)}, "texts must be float32"),
         ({"views": torch.zeros(1, 4, 5, device="meta")}, "on one device"),
