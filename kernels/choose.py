@@ -68,7 +68,7 @@ def explain(problem: Problem, backend: str) -> tuple[str, str]:
     if device.type == "cuda" and has_triton() and dtype == torch.bfloat16 and not _multiplies_bfloat16(device):
         return "cpu", "this GPU's matrix units know no bfloat16: tiles in plain torch"
     if device.type == "cuda" and has_triton():
-        if _is_small(problem):
+        if _is_small(problem, quick=True):
             return "triton_small", "few rows: one launch forward, one backward"
         return "triton_tiles", "many rows: the score matrix is never stored"
     without = "no Triton" if device.type == "cuda" else f"no kernels for {device.type}"
@@ -90,10 +90,10 @@ def _multiplies_bfloat16(device: torch.device) -> bool:
     return torch.version.hip is not None or torch.cuda.get_device_capability(device) >= (8, 0)
 
 
-def _is_small(problem: Problem) -> bool:
+def _is_small(problem: Problem, quick: bool = False) -> bool:
     from . import triton_small
 
-    return triton_small.suits(problem)
+    return triton_small.suits_auto(problem) if quick else triton_small.suits(problem)
 
 
 def _check_able(problem: Problem, backend: str) -> None:

@@ -78,7 +78,7 @@ class Problem:
 
 @dataclass(slots=True)
 class Sums:
-    """What the forward pass leaves: in nats, of the problem's accumulator dtype.
+    """What the forward pass leaves, in nats, of the problem's accumulator dtype or float64.
 
     Attributes:
         positives: (V, R) score of each row with its own text; 0 for a padded row.

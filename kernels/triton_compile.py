@@ -1,8 +1,9 @@
 """Tools to choose block sizes: what the kernels take on an architecture, and how long on the GPU at hand.
 
-``python -m figclip_kernels.triton_compile`` compiles every kernel for sm_80, sm_90 and sm_100, which needs no GPU,
-and prints registers, spilled bytes and shared memory. With ``--tune`` it times block sizes on the GPU at hand and
-saves the fastest under the user's cache folder, from where :func:`.triton_config.config_for` reads them.
+``python -m figclip_kernels.triton_compile`` compiles every kernel of the large-batch path for sm_80, sm_86, sm_90 and
+sm_100, which needs no GPU, and prints registers, spilled bytes and shared memory. With ``--tune`` it times block sizes
+on the GPU at hand and saves the fastest under the user's cache folder, from where :func:`.triton_config.config_for`
+reads them.
 """
 
 from __future__ import annotations
@@ -21,20 +22,21 @@ from typing import Any
 import torch
 
 from .problem import Needs, Problem
-from .triton_config import CONFIGS, Config, Tiles, config_for, precision, to_json, tuned_path, using
+from .triton_config import CONFIGS, Config, Tiles, config_for, is_interpreted, precision, to_json, tuned_path, using
 
 # Bytes of shared memory a program can have.
 SHARED_LIMITS = {80: 163 << 10, 86: 99 << 10, 90: 227 << 10, 100: 227 << 10}
 TYPES = {torch.float32: "fp32", torch.bfloat16: "bf16", torch.float16: "fp16"}
 INTEGERS = set(
     "R C N D offset shift blocks column_blocks runs tiles_per_run row_stride column_stride view_stride text_stride "
-    "workspace_stride negatives_row_stride negatives_stride parts_stride".split()
+    "workspace_stride negatives_row_stride negatives_stride parts_stride earlier".split()
 )
 ALIGNED = {"D", *(name for name in INTEGERS if name.endswith("stride"))} - {"parts_stride"}
 FLOATS = {"row_share", "column_share", "unit", "weight"}
 FEATURES = {"views", "texts", "rows_features", "columns_features", "negatives", "workspace"}
 BOOLS = {"row_mask", "column_mask", "negatives_mask"}
 IDS = {"row_ids", "column_ids"}
+DOUBLES = {"positives", "row_sums", "column_sums"}
 
 
 @dataclass(frozen=True)
@@ -61,7 +63,7 @@ class Use:
 def compile_kernel(
     function: Any, tiles: Tiles, constants: dict[str, Any], architecture: int, dtype: torch.dtype
 ) -> Use:
-    """Compile one kernel for an architecture (80, 90, 100) and features of a dtype, and return what it takes.
+    """Compile one kernel for an architecture (80, 86, 90, 100) and features of a dtype, and return what it takes.
 
     Arguments that ``constants`` sets to none are absent. Rows of features are taken to be aligned.
     """
@@ -97,6 +99,8 @@ def _type(name: str, dtype: str, tiles: Tiles) -> str:
         return "i32" if name in INTEGERS else "fp32"
     if name in FEATURES or name == "views_gradient":
         return f"*{dtype}"
+    if name in DOUBLES:
+        return "*fp64"
     return "*i1" if name in BOOLS else "*i64" if name in IDS else "*fp32"
 
 
@@ -113,7 +117,7 @@ def _resource_usage(binary: bytes) -> dict[str, int]:
 
 
 def variants(config: Config, dtype: torch.dtype, masked: bool) -> Iterator[tuple[Any, Tiles, dict[str, Any]]]:
-    """Yield every kernel with its tiles and constants as a launch would set them.
+    """Yield every kernel of the large-batch path with its tiles and constants as a launch would set them.
 
     Args:
         config: The block sizes.
@@ -266,7 +270,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--dtype", choices=sorted(TYPES.values()), help="only this one")
     given = parser.parse_args(arguments)
     dtypes = [dtype for dtype, name in TYPES.items() if given.dtype in (None, name)]
-    if os.environ.get("TRITON_INTERPRET") == "1":
+    if is_interpreted():
         print("unset TRITON_INTERPRET: interpreted kernels are not compiled", file=sys.stderr)
         return 2
     if given.tune:
@@ -275,7 +279,7 @@ def main(arguments: list[str] | None = None) -> int:
             return 2
         _tune_and_save(dtypes)
         return 0
-    for architecture in (80, 90, 100) if given.architecture is None else (given.architecture,):
+    for architecture in sorted(SHARED_LIMITS) if given.architecture is None else (given.architecture,):
         for dtype in dtypes:
             for _, line in table(architecture, dtype):
                 print(line, flush=True)

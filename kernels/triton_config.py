@@ -23,6 +23,8 @@ from .problem import Needs, Problem
 
 MIB = 1 << 20
 PLANS = ("own-rows", "strips")
+# What Triton itself takes as a yes in TRITON_INTERPRET.
+_YES = ("1", "true", "yes", "on", "y")
 
 
 @dataclass(frozen=True)
@@ -47,8 +49,12 @@ class Tiles:
     registers: int | None = None
 
     def options(self, kinds: int) -> dict[str, int]:
-        """Return how a launch with so many kinds of id says warps, stages and registers."""
-        options = {"num_warps": self.warps, "num_stages": self.stages}
+        """Return how a launch with so many kinds of id says warps, stages and registers.
+
+        No product is fused with a sum outside of matrix products: a score, which is a product, must be the same number
+        wherever it is compared with another.
+        """
+        options = {"num_warps": self.warps, "num_stages": self.stages, "enable_fp_fusion": False}
         # Ids are of 64 bits and a thread compares many: short of registers it would keep them in memory.
         return options if self.registers is None or kinds else options | {"maxnreg": self.registers}
 
@@ -75,13 +81,17 @@ class Config:
     slice_depth: int = 256
     tiles_per_run: int = 8
     row_group: int = 8
-    workspace_bytes: int = 64 * MIB
+    workspace_bytes: int = 16 * MIB
     strip_columns: int = 8192
     descriptors: bool = False
 
 
 FLOAT32 = Config(
-    forward=Tiles(64, 64, 32, 4, 3), weights=Tiles(64, 64, 32, 4, 3), own_rows=Tiles(32, 32, 32, 8, 2), slice_depth=128
+    forward=Tiles(64, 64, 32, 4, 3),
+    weights=Tiles(64, 64, 32, 4, 3),
+    own_rows=Tiles(32, 32, 32, 8, 2),
+    slice_depth=128,
+    workspace_bytes=64 * MIB,
 )
 # By (architecture, bytes of a feature element), chosen by what `triton_compile` prints: no spills in the inner loops,
 # shared memory for two programs where registers allow two. 86 stands for GPUs with 99 KiB, and for unknown ones.
@@ -90,13 +100,11 @@ CONFIGS: dict[tuple[int, int], Config] = {
         forward=Tiles(128, 128, 32, 8, 4, 128),
         weights=Tiles(128, 128, 32, 8, 4, 128),
         own_rows=Tiles(64, 64, 32, 8, 2),
-        workspace_bytes=32 * MIB,
     ),
     (86, 2): Config(
         forward=Tiles(128, 128, 32, 8, 3, 128),
         weights=Tiles(128, 128, 32, 8, 3, 128),
         own_rows=Tiles(64, 32, 32, 8, 2),
-        workspace_bytes=32 * MIB,
     ),
     # Triton 3.2 cannot compile own rows where eight warps share 64 rows on sm_90.
     (90, 2): Config(
@@ -184,13 +192,18 @@ def processors(device: torch.device) -> int:
     return torch.cuda.get_device_properties(device).multi_processor_count if device.type == "cuda" else 1
 
 
+def is_interpreted() -> bool:
+    """Return whether Triton was told to interpret its kernels, so that they run on CPU tensors."""
+    return os.environ.get("TRITON_INTERPRET", "").strip().lower() in _YES
+
+
 def check_device(tensor: Tensor) -> None:
     """Refuse tensors that the kernels cannot read.
 
     Raises:
         RuntimeError: The tensor is neither on a CUDA device nor are kernels interpreted.
     """
-    if tensor.device.type != "cuda" and os.environ.get("TRITON_INTERPRET") != "1":
+    if tensor.device.type != "cuda" and not is_interpreted():
         raise RuntimeError(
             f"the Triton kernels need CUDA tensors, got one on {tensor.device}; "
             "TRITON_INTERPRET=1, set before triton is imported, runs them on the CPU, slowly"
@@ -199,8 +212,16 @@ def check_device(tensor: Tensor) -> None:
 
 def precision(dtype: torch.dtype) -> str:
     """Return ``tf32`` where torch is allowed to multiply float32 in it, else ``ieee``."""
-    allowed = dtype == torch.float32 and torch.get_float32_matmul_precision() != "highest"
-    return "tf32" if allowed else "ieee"
+    return "tf32" if dtype == torch.float32 and allows_tf32() else "ieee"
+
+
+def allows_tf32() -> bool:
+    """Return whether torch may multiply float32 matrices on a GPU as TF32.
+
+    ``torch.get_float32_matmul_precision`` raises where the setting was made through torch's newer attributes.
+    """
+    matmul = torch.backends.cuda.matmul
+    return bool(matmul.fp32_precision == "tf32" if hasattr(matmul, "fp32_precision") else matmul.allow_tf32)
 
 
 def unit_stride(features: Tensor) -> Tensor:
@@ -244,11 +265,15 @@ class Masks:
 def descriptors(rows: Tensor, columns: Tensor, tiles: Tiles, config: Config) -> tuple[Any, Any]:
     """Return tensor descriptors of two feature matrices; none if not wanted or not possible.
 
-    The copy engine wants addresses and rows that are multiples of 16 bytes.
+    The copy engine wants addresses and rows that are multiples of 16 bytes, and rows that do not overlap.
     """
-    pair = (rows, columns)
     fits = all(
-        each.data_ptr() % 16 == 0 and each.stride(0) * each.element_size() % 16 == 0 and each.numel() for each in pair
+        each.data_ptr() % 16 == 0
+        and each.stride(0) * each.element_size() % 16 == 0
+        and each.stride(-1) == 1
+        and each.stride(0) >= each.shape[1]
+        and each.numel()
+        for each in (rows, columns)
     )
     if not config.descriptors or not fits:
         return None, None
@@ -301,11 +326,15 @@ def wide_products(device: torch.device, dtype: torch.dtype) -> str:
         try:
             torch.addmm(total, small, small, out_dtype=torch.float32, out=total)
             return "addmm"
+        except torch.cuda.OutOfMemoryError:  # a RuntimeError that says nothing of what torch can do
+            raise
         except (RuntimeError, TypeError, NotImplementedError):
             pass
         try:
             torch.mm(small, small, out_dtype=torch.float32)
             return "mm"
+        except torch.cuda.OutOfMemoryError:
+            raise
         except (RuntimeError, TypeError, NotImplementedError):
             return "none"
 

@@ -17,17 +17,13 @@ Two plans make the sums over j and i, in float32:
               products of cuBLAS make both sums. With trained texts it multiplies 8 R C D numbers in all, not 10.
 """
 
-# Triton's functions take what has no type in Python.
-# ruff: noqa: ANN001, ANN201, ANN202
-# mypy: disable-error-code="no-untyped-def, no-untyped-call, untyped-decorator"
-
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import torch
 import triton
-import triton.language as tl
 from torch import Tensor
 
 from .problem import Gradients, Needs, Problem, Sums
@@ -42,187 +38,13 @@ from .triton_config import (
     precision,
     unit_stride,
 )
-from .triton_tiles import INFINITY, LOG2E, block_and_run, crosses, dot_products, exclude, multiply_add, present
+from .triton_gradient_kernels import finish_rows, own_rows_products, strip_gradients
 
 # G is multiplied in the features' dtype. float16 ends at 6e-8, which is not enough for probabilities over many columns:
 # there it is held times this (|G| <= 1, and float16 ends at 65504).
 UNITS = {torch.float16: 2.0**14}
 FINISH_ROWS, FINISH_DEPTH = 16, 128
-
-
-@triton.jit
-def _sums_of(sums, index, count):
-    """Return log-sum-exps in base 2; +inf, which makes probabilities 0, for what is absent or sums nothing."""
-    if sums is None:
-        value = tl.zeros_like(index).to(tl.float32) + INFINITY
-    else:
-        value = tl.load(sums + index, mask=index < count, other=INFINITY) * LOG2E
-        value = tl.where(value == -INFINITY, INFINITY, value)
-    return value
-
-
-@triton.jit
-def _score_gradients(scores, row_sums, column_sums, row_share, column_share, unit):
-    """Return ``unit`` times the softmax terms of G, (M, N), from base-2 scores, which are -inf where left out.
-
-    One exponential a score serves both probabilities, as 2**(s - row) = 2**(s - low) * 2**(low - row) with the lowest
-    log-sum-exp of the tile as ``low``. No score is above its row's log-sum-exp, so both factors stay between 2**-126
-    and 2**121 if the tile's log-sum-exps lie within 120; what is flushed to zero are probabilities under 2**-126.
-    """
-    low = tl.minimum(tl.min(row_sums), tl.min(column_sums))
-    high = tl.maximum(
-        tl.max(tl.where(row_sums == INFINITY, -INFINITY, row_sums)),
-        tl.max(tl.where(column_sums == INFINITY, -INFINITY, column_sums)),
-    )
-    low = tl.where(low == INFINITY, 0.0, low)
-    if high - low < 120.0:
-        of_rows = unit * row_share * tl.exp2(low - row_sums)  # (M,)
-        of_columns = unit * column_share * tl.exp2(low - column_sums)  # (N,)
-        gradient = tl.exp2(scores - low) * (of_rows[:, None] + of_columns[None, :])  # (M, N)
-    else:
-        gradient = unit * row_share * tl.exp2(scores - row_sums[:, None])  # (M, N)
-        gradient += unit * column_share * tl.exp2(scores - column_sums[None, :])
-    return gradient
-
-
-@triton.jit
-def _less_positives(
-    gradient, first_row, first_column, R, C, row_mask, column_mask, shift, unit, M: tl.constexpr, N: tl.constexpr
-):
-    """Return a tile (M, N) less ``unit`` at each row's own column, unless padding."""
-    rows = first_row + tl.arange(0, M)  # (M,)
-    columns = first_column + tl.arange(0, N)  # (N,)
-    own = (rows + shift)[:, None] == columns[None, :]  # (M, N)
-    own = own & present(rows, R, row_mask)[:, None] & present(columns, C, column_mask)[None, :]
-    return gradient - tl.where(own, unit, 0.0)
-
-
-@triton.jit(do_not_specialize=["R", "C", "shift"])
-def own_rows_products(
-    rows_features, columns_features, scale, row_ids, column_ids, row_mask, column_mask, row_sums, column_sums,
-    products, R, C, D, shift, row_stride, column_stride, row_share, column_share, unit, weight,
-    KINDS: tl.constexpr, WHOLE: tl.constexpr, EVEN: tl.constexpr, PRECISION: tl.constexpr, ADD: tl.constexpr,
-    M: tl.constexpr, N: tl.constexpr, K: tl.constexpr, SLICE: tl.constexpr,
-):  # fmt: skip
-    """Store, or add, ``weight`` * ``unit`` * sum_j G_ij column_j into ``products`` (R, D), float32.
-
-    Rows are the views' and columns the texts', or with the sides swapped the other way round. A program makes a
-    block of rows and a slice of features. ``WHOLE`` says that one slice holds all features: a block of columns is
-    then read once for both its products.
-    """
-    first_row = tl.program_id(0) * M
-    rows = first_row + tl.arange(0, M)  # (M,)
-    features_at = rows_features + (tl.minimum(rows, R - 1).to(tl.int64) * row_stride)[:, None]  # (M, 1)
-    depth = tl.program_id(1) * SLICE + tl.arange(0, SLICE)  # (S,)
-    factor = tl.load(scale) * LOG2E
-    of_rows = _sums_of(row_sums, rows, R)
-    total = tl.zeros((M, SLICE), tl.float32)
-    if WHOLE:
-        left = tl.load(features_at + depth[None, :], mask=(depth < D)[None, :], other=0.0)  # (M, S)
-    for first_column in range(0, C, N):
-        columns = first_column + tl.arange(0, N)  # (N,)
-        columns_at = columns_features + tl.minimum(columns, C - 1).to(tl.int64) * column_stride  # (N,)
-        right = tl.load(columns_at[:, None] + depth[None, :], mask=(depth < D)[None, :], other=0.0)  # (N, S)
-        if WHOLE:
-            scores = multiply_add(left, tl.trans(right), tl.zeros((M, N), tl.float32), PRECISION)  # (M, N)
-        else:
-            scores = dot_products(
-                features_at, columns_at[None, :], None, None, first_row, first_column, D, EVEN, PRECISION, M, N, K
-            )
-        scores = exclude(
-            scores * factor, first_row, first_column, R, C, row_ids, column_ids, row_mask, column_mask, shift,
-            KINDS, M, N,
-        )  # fmt: skip
-        of_columns = _sums_of(column_sums, columns, C)
-        gradient = _score_gradients(scores, of_rows, of_columns, row_share, column_share, unit)  # (M, N)
-        if crosses(first_row, first_column, shift, M, N):
-            gradient = _less_positives(
-                gradient, first_row, first_column, R, C, row_mask, column_mask, shift, unit, M, N
-            )
-        total = multiply_add(gradient.to(right.dtype), right, total, PRECISION)  # (M, S)
-    at = products + rows.to(tl.int64)[:, None] * D + depth[None, :]
-    inside = (rows < R)[:, None] & (depth < D)[None, :]
-    total *= weight
-    if ADD:
-        total += tl.load(at, mask=inside, other=0.0)
-    tl.store(at, total, mask=inside)
-
-
-@triton.jit(do_not_specialize=["R", "C", "shift", "blocks", "column_blocks"])
-def strip_gradients(
-    views, texts, view_tiles, text_tiles, scale, row_ids, column_ids, row_mask, column_mask, row_sums, column_sums,
-    workspace, R, C, D, shift, blocks, column_blocks, view_stride, text_stride, workspace_stride,
-    row_share, column_share, unit,
-    KINDS: tl.constexpr, EVEN: tl.constexpr, PRECISION: tl.constexpr, GROUP: tl.constexpr,
-    M: tl.constexpr, N: tl.constexpr, K: tl.constexpr,
-):  # fmt: skip
-    """Store ``unit`` * G of R rows and C columns into ``workspace`` (R, C), in the features' dtype."""
-    block, column_block = block_and_run(tl.program_id(0), blocks, column_blocks, GROUP)
-    first_row, first_column = block * M, column_block * N
-    row_at = tl.minimum(first_row + tl.arange(0, M), R - 1)  # (M,)
-    column_at = tl.minimum(first_column + tl.arange(0, N), C - 1)  # (N,)
-    view_at = views + (row_at.to(tl.int64) * view_stride)[:, None]  # (M, 1)
-    text_at = texts + (column_at.to(tl.int64) * text_stride)[None, :]  # (1, N)
-    scores = dot_products(
-        view_at, text_at, view_tiles, text_tiles, first_row, first_column, D, EVEN, PRECISION, M, N, K
-    )  # (M, N)
-    scores = exclude(
-        scores * (tl.load(scale) * LOG2E), first_row, first_column, R, C, row_ids, column_ids, row_mask, column_mask,
-        shift, KINDS, M, N,
-    )  # fmt: skip
-    rows = first_row + tl.arange(0, M)  # (M,)
-    columns = first_column + tl.arange(0, N)  # (N,)
-    gradient = _score_gradients(
-        scores, _sums_of(row_sums, rows, R), _sums_of(column_sums, columns, C), row_share, column_share, unit
-    )  # (M, N)
-    if crosses(first_row, first_column, shift, M, N):
-        gradient = _less_positives(gradient, first_row, first_column, R, C, row_mask, column_mask, shift, unit, M, N)
-    at = workspace + rows.to(tl.int64)[:, None] * workspace_stride + columns[None, :]
-    tl.store(at, gradient.to(workspace.dtype.element_ty), mask=(rows < R)[:, None] & (columns < C)[None, :])
-
-
-@triton.jit(do_not_specialize=["R", "N"])
-def finish_rows(
-    products, views, scale, strength, row_sums, private, negatives,
-    views_gradient, negatives_gradient, scale_parts,
-    R, N, D, view_stride, negatives_row_stride, negatives_stride, parts_stride, row_share, weight, unit,
-    ADD: tl.constexpr, M: tl.constexpr, K: tl.constexpr,
-):  # fmt: skip
-    """Make the gradients of some rows from ``products`` (R, D) = ``unit`` * sum_j G_ij t_j; each output may be none.
-
-    ``views_gradient`` (R, D); ``negatives_gradient`` (R, N, D), to which ``ADD`` adds; ``scale_parts`` (D / K, R), of
-    which a line is ``parts_stride`` long.
-    ``strength`` is u / pairs, ``weight`` the view's.
-    """
-    rows = tl.program_id(0) * M + tl.arange(0, M)  # (M,)
-    depth = tl.program_id(1) * K + tl.arange(0, K)  # (K,)
-    inside = (rows < R)[:, None] & (depth < D)[None, :]  # (M, K)
-    at = rows.to(tl.int64)
-    power = tl.load(strength) * weight / unit
-    factor = power * tl.load(scale)
-    view = tl.load(views + (at * view_stride)[:, None] + depth[None, :], mask=inside, other=0.0).to(tl.float32)
-    total = tl.zeros((M, K), tl.float32)
-    if products is not None:
-        total += tl.load(products + at[:, None] * D + depth[None, :], mask=inside, other=0.0)
-    if negatives is not None:
-        sums = _sums_of(row_sums, rows, R)  # (M,)
-        for n in range(0, N):
-            score = tl.load(private + at * N + n, mask=rows < R, other=-INFINITY)  # (M,)
-            gradient = (unit * row_share * tl.exp2(score - sums))[:, None]  # (M, 1): unit * G_in
-            negative_at = negatives + (at * negatives_row_stride + n * negatives_stride)[:, None] + depth[None, :]
-            total += gradient * tl.load(negative_at, mask=inside, other=0.0).to(tl.float32)
-            if negatives_gradient is not None:
-                out = negatives_gradient + ((at * N + n) * D)[:, None] + depth[None, :]  # (M, K)
-                value = factor * gradient * view  # dn_in = scale * G_in v_i
-                if ADD:
-                    value += tl.load(out, mask=inside, other=0.0)
-                tl.store(out, value.to(negatives_gradient.dtype.element_ty), mask=inside)
-    if views_gradient is not None:  # dv_i = scale * (sum_j G_ij t_j + sum_n G_in n_in)
-        out = views_gradient + at[:, None] * D + depth[None, :]
-        tl.store(out, (factor * total).to(views_gradient.dtype.element_ty), mask=inside)
-    if scale_parts is not None:  # d scale: a row's part over these features is <dv_i, v_i> / scale
-        part = tl.sum(power * total * view, 1)  # (M,)
-        tl.store(scale_parts + tl.program_id(1).to(tl.int64) * parts_stride + rows, part, mask=rows < R)
+_ROUNDING_BYTES = 8 << 20
 
 
 @torch.no_grad()
@@ -234,6 +56,17 @@ def gradients(problem: Problem, sums: Sums, upstream: Tensor, needs: Needs) -> G
         sums: What that returned; for a strip, with ``columns`` (V, C) over the rows of all strips.
         upstream: () on the problem's device.
         needs: Which gradients to compute. The others are none.
+
+    Besides the outputs there are these temporaries, in bytes; M is 2**20. The last column is for 65,536 rows and
+    columns of 512 bfloat16 features, one view, on sm_90, where inputs and outputs are 128 M each:
+
+        sum of the texts' gradient    4 C D, which becomes the output: half of it is more than that        64 M
+        workspace of strips           ``Config.workspace_bytes``                                           16 M
+        products of a strip           4 D rows of a strip (with own-rows: 4 R D)                            2 M
+        log-sum-exps                  16 V (R + C), and a third more for a moment                           3 M
+        parts of the scale's          4 V R ceil(D / 128)                                                   1 M
+        sum of negatives' gradients   4 R N D if several views add to it, else none: half becomes the output
+        rounding                      ``_ROUNDING_BYTES``, after the workspace is free                      8 M
 
     Raises:
         RuntimeError: The tensors are neither on a CUDA device nor interpreted.
@@ -257,7 +90,9 @@ class _Work:
     """A backward pass: what all its kernels read, and where its outputs are put together."""
 
     problem: Problem
-    sums: Sums
+    row_halves: Tensor  # (V, R, 2) float32
+    column_halves: Tensor | None  # (V, C, 2) float32, if symmetric
+    private: Tensor  # (V, R, N) scores in base 2
     needs: Needs
     masks: Masks
     config: Config
@@ -277,7 +112,8 @@ class _Work:
         sum_dtype = torch.float32 if len(problem.views) > 1 else texts.dtype
         slices = triton.cdiv(texts.shape[1], FINISH_DEPTH)
         return cls(
-            problem, sums, needs, Masks.of(problem), config_for(texts.device, texts.dtype), unit_stride(texts),
+            problem, _halves(sums.rows), _halves(sums.columns) if problem.symmetric else None, sums.kept, needs,
+            Masks.of(problem), config_for(texts.device, texts.dtype), unit_stride(texts),
             None if negatives is None else unit_stride(negatives),
             upstream.to(torch.float32) / problem.pairs, UNITS.get(texts.dtype, 1.0),
             [first.new_empty(first.shape) for _ in problem.views] if needs.views else None,
@@ -295,7 +131,7 @@ class _Work:
             return
         finish_rows[(triton.cdiv(rows, FINISH_ROWS), triton.cdiv(width, FINISH_DEPTH))](
             products, view[own], self.problem.scale, self.strength,
-            self.sums.rows[number, own], None if negatives is None else self.sums.kept[number, own],
+            self.row_halves[number, own], None if negatives is None else self.private[number, own],
             None if negatives is None else negatives[own],
             None if self.views_gradients is None else self.views_gradients[number][own],
             None if negatives_gradient is None else negatives_gradient[own],
@@ -310,14 +146,42 @@ class _Work:
         """Return the outputs in the inputs' dtypes."""
         texts = negatives = scale = None
         if self.texts_products is not None:
-            texts = torch.empty_like(self.texts_products, dtype=self.texts.dtype)
-            torch.mul(self.texts_products, self.strength * self.problem.scale / self.unit, out=texts)
+            texts = _rounded(self.texts_products, self.strength * self.problem.scale / self.unit, self.texts.dtype)
         if self.negatives_gradient is not None:
-            negatives = self.negatives_gradient.to(self.texts.dtype)
+            negatives = _rounded(self.negatives_gradient, None, self.texts.dtype)
         if self.scale_parts is not None:
             scale = self.scale_parts.sum().to(self.problem.scale.dtype)
         views = None if self.views_gradients is None else tuple(self.views_gradients)
         return Gradients(views, texts, negatives, scale)
+
+
+def _halves(sums: Tensor) -> Tensor:
+    """Return the whole parts w of log-sum-exps (V, n) in base 2, and 2**(w - log-sum-exp): (V, n, 2) float32.
+
+    Those that sum nothing, -inf, become +inf like those of padding, which makes probabilities 0.
+    """
+    base = sums.double() * math.log2(math.e)
+    base.masked_fill_(base == -math.inf, math.inf)
+    halves = torch.empty(*base.shape, 2, dtype=torch.float32, device=base.device)
+    whole = base.floor()
+    halves[..., 0] = whole
+    halves[..., 1] = whole.sub_(base).nan_to_num_(nan=0.0).exp2_()  # inf - inf is nan
+    return halves
+
+
+def _rounded(total: Tensor, factor: Tensor | None, dtype: torch.dtype) -> Tensor:
+    """Return ``total``, times a factor if there is one, in a dtype no wider than its own, in the memory of ``total``.
+
+    A rounded row ends before the half of where its own began, so rows that are still to be read stay as they are.
+    """
+    if total.dtype == dtype:
+        return total if factor is None else total.mul_(factor)
+    rounded = total.view(-1).view(dtype)[: total.numel()].view(total.shape)
+    step = max(1, _ROUNDING_BYTES // max(1, total[:1].numel() * total.element_size()))
+    for start in range(0, len(total), step):
+        rows = total[start : start + step]
+        rounded[start : start + step] = rows.clone() if factor is None else rows * factor
+    return rounded
 
 
 def _own_rows(work: _Work, number: int, view: Tensor) -> None:
@@ -325,7 +189,7 @@ def _own_rows(work: _Work, number: int, view: Tensor) -> None:
     problem, masks, needs = work.problem, work.masks, work.needs
     tiles, width = work.config.own_rows, view.shape[1]
     slice_depth = min(work.config.slice_depth, max(16, triton.next_power_of_2(width)))
-    row_sums, column_sums = work.sums.rows[number], work.sums.columns[number] if problem.symmetric else None
+    row_sums, column_sums = work.row_halves[number], None if work.column_halves is None else work.column_halves[number]
     row_share, column_share = problem.shares
     of_views = (view, masks.row_ids, masks.row_mask, row_sums, row_share)
     of_texts = (work.texts, masks.column_ids, masks.column_mask, column_sums, column_share)
@@ -391,7 +255,7 @@ def _strip(work: _Work, number: int, view: Tensor, own: slice, others: slice, st
     column_blocks = triton.cdiv(strip.shape[1], tiles.block_columns)
     strip_gradients[(blocks * column_blocks,)](
         view, texts, *descriptors(view, texts, tiles, config), problem.scale, *masks.strip(own, others),
-        work.sums.rows[number, own], work.sums.columns[number, others] if problem.symmetric else None,
+        work.row_halves[number, own], None if work.column_halves is None else work.column_halves[number, others],
         strip, *strip.shape, texts.shape[1], problem.offset + own.start - others.start, blocks, column_blocks,
         view.stride(0), texts.stride(0), strip.stride(0), *problem.shares, work.unit,
         KINDS=masks.kinds, EVEN=texts.shape[1] % tiles.block_depth == 0, PRECISION=precision(texts.dtype),

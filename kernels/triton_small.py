@@ -11,7 +11,6 @@ holds R.
 
 from __future__ import annotations
 
-import os
 from typing import Any
 
 import torch
@@ -19,7 +18,7 @@ import triton
 from torch import Tensor
 
 from .problem import Gradients, Needs, Problem, Sums
-from .triton_config import check_device, precision, unit_stride
+from .triton_config import check_device, is_interpreted, precision, unit_stride
 from .triton_small_forward import forward_kernel
 from .triton_small_gradients import gradients_kernel
 
@@ -27,8 +26,10 @@ MAX_ROWS = 128
 MAX_VIEWS = 4
 MAX_WIDTH = 2048
 MAX_NEGATIVES = 64
+# Views times negatives of a row times width, of which one program reads a hundred rows in well under a millisecond.
+MAX_PRIVATE_AUTO = 16_384
 # The interpreter multiplies bfloat16 as the integers that hold its bits: there features are widened first.
-_INTERPRETED = os.environ.get("TRITON_INTERPRET") == "1"
+_INTERPRETED = is_interpreted()
 DTYPES = (torch.float32, torch.bfloat16, torch.float16)
 
 
@@ -44,6 +45,15 @@ def suits(problem: Problem) -> bool:
         and problem.texts.dtype in DTYPES
         and (problem.negatives is None or problem.negatives.shape[1] <= MAX_NEGATIVES)
     )
+
+
+def suits_auto(problem: Problem) -> bool:
+    """Return whether this path can compute a problem and is likely the fastest.
+
+    One program scores all private negatives, without tensor cores: many of them are better spread over a GPU.
+    """
+    negatives = 0 if problem.negatives is None else problem.negatives.shape[1]
+    return suits(problem) and len(problem.views) * negatives * problem.texts.shape[1] <= MAX_PRIVATE_AUTO
 
 
 def forward(problem: Problem, plus: Tensor | None, needs: Needs) -> tuple[Tensor, Tensor, Tensor, Sums]:
@@ -169,12 +179,12 @@ def gradients(problem: Problem, sums: Sums, upstream: Tensor, needs: Needs) -> G
 def kept_numel(problem: Problem) -> int:
     """Return how many float32 numbers ``Sums.kept`` holds if any gradient is needed.
 
-    In this order: masked scores (V, R, P), those of negatives (V, R, N), the derivative of the loss by the scale, and 1
-    over the number of pairs.
+    In this order: masked scores (V, R, P); those of negatives (V, R, N); what float32 rounds off the log-sum-exps of
+    rows and of columns (2, V, R); the derivative of the loss by the scale; and 1 over the number of pairs.
     """
     rows = problem.texts.shape[0]
     count = 0 if problem.negatives is None else problem.negatives.shape[1]
-    return len(problem.views) * rows * (tile_side(rows) + count) + 2
+    return len(problem.views) * rows * (tile_side(rows) + count + 2) + 2
 
 
 def tile_side(rows: int) -> int:

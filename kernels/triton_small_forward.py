@@ -128,17 +128,23 @@ def _log_sum_exp(
     total: tl.tensor,
     expected: tl.tensor,
     AXIS: tl.constexpr,
-) -> tuple[tl.tensor, tl.tensor]:
+) -> tuple[tl.tensor, tl.tensor, tl.tensor]:
     """Return log-sum-exps along an axis of scores (P, P), continued from earlier terms, and softmax-mean products.
 
-    Both are (P,) float32; inf and 0 for padding.
+    Between them is what the log-sum-exps, as float32, were rounded by: near 100 up to 4e-6, which is much of a loss
+    close to 0 and of its gradient. All are (P,) float32; inf, 0 and 0 for padding.
     """
     top = tl.maximum(maximum, tl.max(scores, AXIS))  # (P,)
     terms = tl.exp(scores - tl.expand_dims(top, AXIS))  # (P, P)
     shrink = tl.exp(maximum - top)  # (P,)
     total = tl.where(valid, total * shrink + tl.sum(terms, AXIS), 1.0)
     mean = (expected * shrink + tl.sum(terms * products, AXIS)) / total
-    return tl.where(valid, top + tl.log(total), float("inf")), tl.where(valid, mean, 0.0)
+    logarithm = tl.log(total)
+    rounded = top + logarithm
+    # Knuth's TwoSum: exact whichever of the two is larger.
+    part = rounded - top
+    rest = (top - (rounded - part)) + (logarithm - part)
+    return tl.where(valid, rounded, float("inf")), tl.where(valid, rest, 0.0), tl.where(valid, mean, 0.0)
 
 
 @triton.jit
@@ -152,8 +158,10 @@ def _directions(
     expected: tl.tensor,
     SYMMETRIC: tl.constexpr,
     BLOCK: tl.constexpr,
-) -> tuple[tl.tensor, tl.tensor, tl.tensor, tl.tensor, tl.tensor]:
+) -> tuple[tl.tensor, tl.tensor, tl.tensor, tl.tensor, tl.tensor, tl.tensor, tl.tensor]:
     """Return positives, log-sum-exps of rows and columns, losses and their derivatives by the scale: (P,) each.
+
+    After either log-sum-exps comes what these were rounded by.
 
     With products z, S = scale * z, so the derivative of a log-sum-exp is the softmax-mean of z, and that of a positive
     is its z: no division by a scale that may be 0.
@@ -161,15 +169,18 @@ def _directions(
     index = tl.arange(0, BLOCK)
     diagonal = index[:, None] == index[None, :]  # (P, P)
     own = tl.where(valid, tl.sum(tl.where(diagonal, products, 0.0), 1), 0.0)  # (P,)
-    positives = factor * own
-    by_row, mean = _log_sum_exp(scores, products, valid, maximum, total, expected, 1)  # (P,)
-    losses, slopes, by_column = by_row - positives, mean - own, by_row
+    # Not factor * own: fused with the sum that follows, it would not be the rounded score that the other sums hold.
+    positives = tl.where(valid, tl.sum(tl.where(diagonal, scores, 0.0), 1), 0.0)
+    by_row, row_rest, mean = _log_sum_exp(scores, products, valid, maximum, total, expected, 1)  # (P,)
+    losses, slopes = (by_row - positives) + row_rest, mean - own
+    by_column, column_rest = by_row, row_rest
     if SYMMETRIC:
         none = tl.zeros((BLOCK,), tl.float32)
-        by_column, mean = _log_sum_exp(scores, products, valid, none + _LOWEST, none, none, 0)  # (P,)
-        losses = 0.5 * losses + 0.5 * (by_column - positives)
+        by_column, column_rest, mean = _log_sum_exp(scores, products, valid, none + _LOWEST, none, none, 0)  # (P,)
+        losses = 0.5 * losses + 0.5 * ((by_column - positives) + column_rest)
         slopes = 0.5 * slopes + 0.5 * (mean - own)
-    return positives, by_row, by_column, tl.where(valid, losses, 0.0), tl.where(valid, slopes, 0.0)
+    losses, slopes = tl.where(valid, losses, 0.0), tl.where(valid, slopes, 0.0)
+    return positives, by_row, row_rest, by_column, column_rest, losses, slopes
 
 
 @triton.jit
@@ -191,8 +202,9 @@ def forward_kernel(
     """Compute a whole call: grid (1,).
 
     What is absent of negatives, ids, mask (of rows), present (negatives' mask) and plus is none; so is ``kept`` if no
-    gradient will be asked for. Else it gets the scores (V, R, P), those of negatives (V, R, N), the derivative of the
-    loss by the scale, and 1 / M for M pairs. ``sums`` is (3, V, R): positives, log-sum-exps of rows and of columns.
+    gradient will be asked for. Else it gets the scores (V, R, P), those of negatives (V, R, N), what float32 rounds off
+    log-sum-exps (2, V, R), the derivative of the loss by the scale, and 1 / M for M pairs. ``sums`` is (3, V, R):
+    positives, log-sum-exps of rows and of columns.
     """
     index = tl.arange(0, BLOCK)
     inside = index < rows  # (P,)
@@ -203,7 +215,7 @@ def forward_kernel(
     pairs = tl.maximum(tl.sum(valid.to(tl.float32), 0), 1.0)
     objective = pairs * 0.0  # a float32 from the start, as the loop over views wants it
     if plus is not None:
-        objective = tl.load(plus)
+        objective = tl.load(plus).to(tl.float32)
     slope = pairs * 0.0
     maximum = tl.full((BLOCK, 4), _LOWEST, tl.float32)  # by row and view, as are the next two
     total = tl.zeros((BLOCK, 4), tl.float32)
@@ -224,13 +236,17 @@ def forward_kernel(
             tl.store(kept + at[:, None] * BLOCK + index[None, :], scores, inside[:, None])
         this = tl.arange(0, 4)[None, :] == view  # (1, 4)
         earlier, terms, means = _column(maximum, this), _column(total, this), _column(expected, this)  # (P,)
-        positives, by_row, by_column, losses, slopes = _directions(
+        positives, by_row, row_rest, by_column, column_rest, losses, slopes = _directions(
             scores, products, valid, factor, earlier, terms, means, SYMMETRIC, BLOCK
         )  # (P,)
         tl.store(sums + at, positives, inside)
         tl.store(sums + VIEWS * rows + at, by_row, inside)
         if SYMMETRIC:
             tl.store(sums + 2 * VIEWS * rows + at, by_column, inside)
+        if kept is not None:
+            rests = kept + VIEWS * rows * (BLOCK + count) + at  # (P,)
+            tl.store(rests, row_rest, inside)
+            tl.store(rests + VIEWS * rows, column_rest, inside)
         tl.store(per_row + at, losses, inside)
         mean = tl.sum(losses, 0) / pairs
         tl.store(per_view + view, mean)
@@ -239,7 +255,7 @@ def forward_kernel(
         slope += weight * tl.sum(slopes, 0) / pairs
     tl.store(loss, objective)
     if kept is not None:
-        tail = kept + VIEWS * rows * (BLOCK + count)
+        tail = kept + VIEWS * rows * (BLOCK + count + 2)
         tl.store(tail + 1, 1.0 / pairs)
         if SCALE:
             tl.store(tail, slope)

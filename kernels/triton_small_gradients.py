@@ -35,24 +35,32 @@ def _coefficients(
     kept: tl.tensor,
     rows_sums: tl.tensor,
     columns_sums: tl.tensor,
+    rest: tl.tensor,
     view: tl.tensor,
     row: tl.tensor,
     column: tl.tensor,
     rows: tl.tensor,
+    VIEWS: tl.constexpr,
     SYMMETRIC: tl.constexpr,
     BLOCK: tl.constexpr,
 ) -> tl.tensor:
-    """Return C (r, c), float32, of a view's rows (r,) and columns (c,); 0 where a pair is left out."""
+    """Return C (r, c), float32, of a view's rows (r,) and columns (c,); 0 where a pair is left out.
+
+    What float32 rounded off the log-sum-exps is subtracted by itself: C_ii is the difference of a probability near 1
+    and 1, so their last bits count.
+    """
     inside = (row < rows)[:, None] & (column < rows)[None, :]  # (r, c)
     at = (view * rows + row[:, None]) * BLOCK + column[None, :]  # (r, c)
     # Triton 3.2 cannot pipeline a load whose `other` is not 0.
     scores = tl.where(inside, tl.load(kept + at, inside, other=0.0), -float("inf"))  # (r, c)
     by_row = tl.load(rows_sums + view * rows + row, row < rows, other=0.0)  # (r,)
     own = (row[:, None] == column[None, :]) & (scores > -float("inf"))  # (r, c); not where a row is padding
-    softmax = tl.exp(scores - by_row[:, None])  # (r, c)
+    less = tl.load(rest + view * rows + row, row < rows, other=0.0)  # (r,)
+    softmax = tl.exp((scores - by_row[:, None]) - less[:, None])  # (r, c)
     if SYMMETRIC:
         by_column = tl.load(columns_sums + view * rows + column, column < rows, other=0.0)  # (c,)
-        softmax = 0.5 * softmax + 0.5 * tl.exp(scores - by_column[None, :])  # (r, c)
+        less = tl.load(rest + (VIEWS + view) * rows + column, column < rows, other=0.0)  # (c,)
+        softmax = 0.5 * softmax + 0.5 * tl.exp((scores - by_column[None, :]) - less[None, :])  # (r, c)
     return softmax - own.to(tl.float32)
 
 
@@ -60,6 +68,7 @@ def _coefficients(
 def _private_share(
     private: tl.tensor,
     rows_sums: tl.tensor,
+    rest: tl.tensor,
     view: tl.tensor,
     row: tl.tensor,
     negative: tl.tensor,
@@ -70,7 +79,9 @@ def _private_share(
     """Return a * exp(S_in - rows_i), (r,) float32, of one negative of rows (r,); 0 where it is missing."""
     inside = row < rows  # (r,)
     scores = tl.load(private + (view * rows + row) * count + negative, inside, other=-float("inf"))  # (r,)
-    softmax = tl.exp(scores - tl.load(rows_sums + view * rows + row, inside, other=float("inf")))  # (r,)
+    by_row = tl.load(rows_sums + view * rows + row, inside, other=float("inf"))  # (r,)
+    less = tl.load(rest + view * rows + row, inside, other=0.0)  # (r,)
+    softmax = tl.exp((scores - by_row) - less)  # (r,)
     if SYMMETRIC:
         softmax *= 0.5
     return softmax
@@ -111,7 +122,8 @@ def gradients_kernel(
     job = tl.program_id(2)
     inside = (own < rows)[:, None] & (feature < width)[None, :]  # (r, d)
     private = kept + VIEWS * rows * BLOCK
-    tail = private + VIEWS * rows * count
+    rest = private + VIEWS * rows * count
+    tail = rest + 2 * VIEWS * rows
     if of_scale is not None:  # noqa: SIM102 - known when compiled, unlike the next
         if job + tl.program_id(0) + tl.program_id(1) == 0:
             # dscale = sum over all scores of G * S / scale; the forward pass summed it for an upstream of 1.
@@ -123,12 +135,15 @@ def gradients_kernel(
             # dv_i = scale * (sum_j G_ij t_j + sum_n G_in negative_in)
             for start in range(0, rows, BLOCK_K):
                 column = start + tl.arange(0, BLOCK_K)  # (k,)
-                mixed = _coefficients(kept, rows_sums, columns_sums, job, own, column, rows, SYMMETRIC, BLOCK)  # (r, k)
+                mixed = _coefficients(
+                    kept, rows_sums, columns_sums, rest, job, own, column, rows, VIEWS, SYMMETRIC, BLOCK
+                )  # (r, k)
                 other = _features(texts, column, feature, rows_sums, rows, width, text_stride)  # (k, d)
                 total = tl.dot(mixed, other, total, input_precision=PRECISION)  # (r, d)
             if negatives is not None:
                 for n in range(count):
-                    share = _private_share(private, rows_sums, job, own, n, rows, count, SYMMETRIC)[:, None]  # (r, 1)
+                    share = _private_share(private, rows_sums, rest, job, own, n, rows, count, SYMMETRIC)
+                    share = share[:, None]  # (r, 1)
                     at = (own[:, None] * count + n) * width + feature[None, :]  # (r, d)
                     total += share * tl.load(negatives + at, inside & (share > 0), other=0.0).to(tl.float32)
             weight = pick(job, weight0, weight1, weight2, weight3)
@@ -144,7 +159,7 @@ def gradients_kernel(
                 for start in range(0, rows, BLOCK_K):
                     row = start + tl.arange(0, BLOCK_K)  # (k,)
                     mixed = _coefficients(
-                        kept, rows_sums, columns_sums, view, row, own, rows, SYMMETRIC, BLOCK
+                        kept, rows_sums, columns_sums, rest, view, row, own, rows, VIEWS, SYMMETRIC, BLOCK
                     )  # (k, r)
                     of_rows = _features(other, row, feature, rows_sums, rows, width, view_stride)  # (k, d)
                     total = tl.dot(tl.trans(weight * mixed), of_rows, total, input_precision=PRECISION)  # (r, d)
@@ -158,7 +173,7 @@ def gradients_kernel(
                 other = pick(view, first, second, third, fourth)
                 other = _features(other, own, feature, rows_sums, rows, width, view_stride)  # (r, d)
                 weight = pick(view, weight0, weight1, weight2, weight3)
-                share = _private_share(private, rows_sums, view, own, job, rows, count, SYMMETRIC)  # (r,)
+                share = _private_share(private, rows_sums, rest, view, own, job, rows, count, SYMMETRIC)  # (r,)
                 total += (weight * share)[:, None] * other  # (r, d)
             at = (own[:, None] * count + job) * width + feature[None, :]  # (r, d)
             tl.store(of_negatives + at, (factor * total).to(of_negatives.dtype.element_ty), inside)

@@ -1,8 +1,8 @@
 """The large-batch path on a GPU, forward: one pass over the score matrix, which is never stored.
 
 A program owns a block of rows and a run of column tiles. It computes a tile of scores like a matrix product and folds
-it at once into both softmaxes: into the rows' log-sum-exps, which stay in registers for the run, and into partial
-log-sum-exps of the columns, one a row block, which a small kernel merges. Inside, scores are in base 2 (a GPU's
+it at once into both softmaxes: into the rows' sums, which stay in registers for the run, and into partial sums of the
+columns, one a row block, which a small kernel merges (:mod:`.triton_merge`). Inside, scores are in base 2 (a GPU's
 exponential is), outside in nats. Nothing is atomic, so equal inputs give equal bits.
 
 The online log-sum-exp is Milakov and Gimelshein's (arXiv 1805.02867), tiling it over the contrastive loss is
@@ -15,25 +15,33 @@ Inf-CL's (arXiv 2410.17243).
 
 from __future__ import annotations
 
-import math
-import os
-
 import torch
 import triton
 import triton.language as tl
 from torch import Tensor
 
 from .problem import Gradients, Needs, Problem, Sums
-from .triton_config import Config, Masks, check_device, config_for, descriptors, precision, processors, unit_stride
+from .triton_config import (
+    Config,
+    Masks,
+    check_device,
+    config_for,
+    descriptors,
+    is_interpreted,
+    precision,
+    processors,
+    unit_stride,
+)
+from .triton_merge import INFINITY, LOG2E, absorb, merge_sums, present
 
-LOG2E = tl.constexpr(1.0 / math.log(2.0))
-LN2 = tl.constexpr(math.log(2.0))
-INFINITY = tl.constexpr(float("inf"))
 # The interpreter multiplies bfloat16 as the integers that hold its bits; widening first is exact.
-INTERPRETED = tl.constexpr(os.environ.get("TRITON_INTERPRET") == "1")
+INTERPRETED = tl.constexpr(is_interpreted())
 # See `_shared_base_sums`.
 POOREST = tl.constexpr(2.0**-87)
 PAIRS = 32  # private negatives scored by one program
+# What one launch may take for partial sums of columns, which with all rows at once would grow with R * C: rows are cut
+# into chunks, of one group of row blocks at the least.
+PARTS_BYTES = 32 << 20
 
 
 @triton.jit
@@ -70,15 +78,6 @@ def dot_products(
             right = tl.load(columns_at + (start + depth)[:, None], mask=inside[:, None], other=0.0)
         total = multiply_add(left, right, total, PRECISION)
     return total
-
-
-@triton.jit
-def present(index, count, mask):
-    """Return which of some rows or columns exist and are not padding. ``mask`` may be none."""
-    there = index < count
-    if mask is not None:
-        there = there & (tl.load(mask + index, mask=there, other=0) != 0)
-    return there
 
 
 @triton.jit
@@ -141,17 +140,6 @@ def block_and_run(program, blocks, runs, GROUP: tl.constexpr):
 
 
 @triton.jit
-def absorb(base, total, other_base, other_total):
-    """Return the sum of two sums ``total * 2**base``, so that it neither overflows nor is nan if both are empty.
-
-    An empty sum has base -inf.
-    """
-    highest = tl.maximum(base, other_base)
-    safe = tl.where(highest == -INFINITY, 0.0, highest)
-    return highest, total * tl.exp2(base - safe) + other_total * tl.exp2(other_base - safe)
-
-
-@triton.jit
 def _poorest(totals, first, count, mask, B: tl.constexpr):
     """Return the smallest of some rows' or columns' sums (B,), of those that are present."""
     if mask is not None:
@@ -206,18 +194,21 @@ def _private_scores(
     tl.store(private + pair, scores, mask=inside)
 
 
-@triton.jit(do_not_specialize=["R", "C", "N", "offset", "blocks", "runs", "tiles_per_run"])
+@triton.jit(
+    do_not_specialize=["R", "C", "N", "offset", "blocks", "runs", "tiles_per_run"],
+    do_not_specialize_on_alignment=["row_ids", "row_mask", "negatives_mask", "private"],
+)
 def tile_sums(
     views, texts, view_tiles, text_tiles, scale, row_ids, column_ids, row_mask, column_mask,
-    negatives, negatives_mask, positives, row_parts, column_parts, private,
+    negatives, negatives_mask, own_scores, row_parts, column_parts, private,
     R, C, N, D, offset, blocks, runs, tiles_per_run, view_stride, text_stride, negatives_row_stride, negatives_stride,
     KINDS: tl.constexpr, SYMMETRIC: tl.constexpr, EVEN: tl.constexpr, PRECISION: tl.constexpr,
     GROUP: tl.constexpr, PAIRS: tl.constexpr, M: tl.constexpr, N_COLUMNS: tl.constexpr, K: tl.constexpr,
 ):  # fmt: skip
-    """Store a view's positives (R,) in nats, and in base 2 its partial log-sum-exps and private scores.
+    """Store in base 2 a view's scores of positives (R,), its partial sums and its private scores.
 
-    The partial ones are by row (runs, R) and by column (blocks, C). Programs past ``blocks * runs`` store private
-    scores (R, N).
+    The partial sums are by row (2, runs, R) and by column (2, blocks, C): bases, then totals. Programs past
+    ``blocks * runs`` store private scores (R, N).
     """
     program = tl.program_id(0)
     factor = tl.load(scale) * LOG2E
@@ -243,9 +234,9 @@ def tile_sums(
                 view_at, text_at, view_tiles, text_tiles, first_row, first_column, D, EVEN, PRECISION, M, N_COLUMNS, K
             )  # (M, N)
             if crosses(first_row, first_column, offset, M, N_COLUMNS):
-                positive = _positives(scores, first_row, first_column, offset, M, N_COLUMNS) * LN2
+                positive = _positives(scores, first_row, first_column, offset, M, N_COLUMNS)
                 here = (rows + offset >= first_column) & (rows + offset < first_column + N_COLUMNS) & (rows < R)
-                tl.store(positives + rows, tl.where(present(rows, R, row_mask), positive, 0.0), mask=here)
+                tl.store(own_scores + rows, positive, mask=here)
             scores = exclude(
                 scores, first_row, first_column, R, C, row_ids, column_ids, row_mask, column_mask, offset,
                 KINDS, M, N_COLUMNS,
@@ -271,51 +262,12 @@ def tile_sums(
             base, total = absorb(base, total, row_base, row_total)
             if SYMMETRIC:
                 columns = first_column + tl.arange(0, N_COLUMNS)  # (N,)
-                part = column_base + tl.log2(column_total)
-                tl.store(column_parts + block.to(tl.int64) * C + columns, part, mask=columns < C)
-        tl.store(row_parts + run.to(tl.int64) * R + rows, base + tl.log2(total), mask=rows < R)
-
-
-@triton.jit
-def _absorb_parts(base, total, parts, items, inside, count, part_stride, PARTS: tl.constexpr):
-    """Return ``base`` and ``total`` (B,) with ``count`` base-2 log-sum-exps of each item absorbed, in order."""
-    for start in range(0, count, PARTS):
-        part = start + tl.arange(0, PARTS)  # (P,)
-        at = parts + part.to(tl.int64)[:, None] * part_stride + items[None, :]  # (P, B)
-        value = tl.load(at, mask=(part < count)[:, None] & inside[None, :], other=-INFINITY)  # (P, B)
-        highest = tl.max(value, 0)  # (B,)
-        safe = tl.where(highest == -INFINITY, 0.0, highest)
-        base, total = absorb(base, total, highest, tl.sum(tl.exp2(value - safe[None, :]), 0))
-    return base, total
-
-
-@triton.jit(do_not_specialize=["R", "C", "N", "blocks", "runs"])
-def merge_sums(
-    row_parts, column_parts, private, row_mask, column_mask, row_sums, column_sums, R, C, N, blocks, runs,
-    PARTS: tl.constexpr, B: tl.constexpr,
-):  # fmt: skip
-    """Store log-sum-exps in nats by row (R,), private scores included, and by column (C,); +inf at padding."""
-    program = tl.program_id(0)
-    base = tl.full((B,), -INFINITY, tl.float32)
-    total = tl.zeros((B,), tl.float32)
-    row_programs = tl.cdiv(R, B)
-    if program < row_programs:
-        rows = program * B + tl.arange(0, B)  # (B,)
-        inside = rows < R
-        at = rows.to(tl.int64)
-        base, total = _absorb_parts(base, total, row_parts, at, inside, runs, R.to(tl.int64), PARTS)
-        if private is not None:
-            base, total = _absorb_parts(base, total, private, at * N, inside, N, 1, PARTS)
-        sums = tl.where(present(rows, R, row_mask), (base + tl.log2(total)) * LN2, INFINITY)
-        tl.store(row_sums + rows, sums, mask=inside)
-    else:
-        if column_parts is not None:
-            columns = (program - row_programs) * B + tl.arange(0, B)  # (B,)
-            inside = columns < C
-            at = columns.to(tl.int64)
-            base, total = _absorb_parts(base, total, column_parts, at, inside, blocks, C.to(tl.int64), PARTS)
-            sums = tl.where(present(columns, C, column_mask), (base + tl.log2(total)) * LN2, INFINITY)
-            tl.store(column_sums + columns, sums, mask=inside)
+                at = block.to(tl.int64) * C + columns
+                tl.store(column_parts + at, column_base, mask=columns < C)
+                tl.store(column_parts + blocks.to(tl.int64) * C + at, column_total, mask=columns < C)
+        at = run.to(tl.int64) * R + rows
+        tl.store(row_parts + at, base, mask=rows < R)
+        tl.store(row_parts + runs.to(tl.int64) * R + at, total, mask=rows < R)
 
 
 def _tiles_per_run(blocks: int, tiles: int, config: Config, device: torch.device) -> int:
@@ -328,51 +280,89 @@ def _tiles_per_run(blocks: int, tiles: int, config: Config, device: torch.device
 def log_sum_exps(problem: Problem) -> Sums:
     """Compute positives and log-sum-exps of a problem, which may be a strip of one.
 
-    Works on CUDA tensors, and on CPU tensors where Triton interprets its kernels. ``kept`` holds the private scores
-    (V, R, N) in base 2, float32, -inf where a negative is missing.
+    Works on CUDA tensors, and on CPU tensors where Triton interprets its kernels. ``positives``, ``rows`` and
+    ``columns`` are float64, so that their differences are exact where a loss is close to 0. ``kept`` holds the private
+    scores (V, R, N) in base 2, float32, -inf where a negative is missing.
+
+    Besides them, of temporaries there are, with r rows a chunk (see ``PARTS_BYTES``):
+
+        row parts     (2, runs, r) float32, a run being up to ``tiles_per_run`` tiles of columns
+        column parts  (2, r / block_rows, C) float32
+        own scores    (r,) float32
+
+    which for 65,536 rows and columns of bfloat16 on sm_90 are 4, 32 and 0 MiB.
 
     Raises:
         RuntimeError: The tensors are neither on a CUDA device nor interpreted.
     """
     check_device(problem.texts)
     config = config_for(problem.texts.device, problem.texts.dtype)
-    tiles = config.forward
     views, rows, columns = len(problem.views), problem.views[0].shape[0], problem.texts.shape[0]
     count = 0 if problem.negatives is None else problem.negatives.shape[1]
-    symmetric = problem.symmetric
-    positives = problem.scale.new_empty(views, rows, dtype=torch.float32)
-    row_sums = torch.empty_like(positives)
-    column_sums = positives.new_empty(views, columns if symmetric else 0)
-    private = positives.new_empty(views, rows, count) if count else positives.new_empty(0)
-    blocks = triton.cdiv(rows, tiles.block_rows)
-    tiles_per_run = _tiles_per_run(blocks, triton.cdiv(columns, tiles.block_columns), config, problem.texts.device)
-    runs = triton.cdiv(columns, tiles.block_columns * tiles_per_run)
-    row_parts = positives.new_empty(runs, rows)
-    column_parts = positives.new_empty(blocks, columns) if symmetric else None
+    positives = problem.scale.new_empty(views, rows, dtype=torch.float64)
+    private = positives.new_empty((views, rows, count) if count else 0, dtype=torch.float32)
+    column_sums = positives.new_empty(views, columns if problem.symmetric else 0)
+    sums = Sums(positives, torch.empty_like(positives), column_sums, private)
     texts = unit_stride(problem.texts)
     negatives = None if problem.negatives is None else unit_stride(problem.negatives)
     masks = Masks.of(problem)
+    height = _chunk_rows(rows, columns, config)
     with torch.cuda.device_of(texts):
         for number, view in enumerate(map(unit_stride, problem.views)):
-            own_private = private[number] if count else None
-            view_tiles, text_tiles = descriptors(view, texts, tiles, config)
-            tile_sums[(blocks * runs + triton.cdiv(rows * count, PAIRS),)](
-                view, texts, view_tiles, text_tiles, problem.scale,
-                masks.row_ids, masks.column_ids, masks.row_mask, masks.column_mask,
-                negatives, masks.negatives_mask, positives[number], row_parts, column_parts, own_private,
-                rows, columns, count, texts.shape[1], problem.offset, blocks, runs, tiles_per_run,
-                view.stride(0), texts.stride(0), *((0, 0) if negatives is None else negatives.stride()[:2]),
-                KINDS=masks.kinds, SYMMETRIC=symmetric, EVEN=texts.shape[1] % tiles.block_depth == 0,
-                PRECISION=precision(texts.dtype), GROUP=config.row_group, PAIRS=PAIRS,
-                M=tiles.block_rows, N_COLUMNS=tiles.block_columns, K=tiles.block_depth,
-                **tiles.options(masks.kinds),
-            )  # fmt: skip
-            merge_sums[(triton.cdiv(rows, 128) + (triton.cdiv(columns, 128) if symmetric else 0),)](
-                row_parts, column_parts, own_private, masks.row_mask, masks.column_mask,
-                row_sums[number], column_sums[number] if symmetric else None, rows, columns, count, blocks, runs,
-                PARTS=16, B=128, num_warps=4,
-            )  # fmt: skip
-    return Sums(positives, row_sums, column_sums, private)
+            for top in range(0, rows, height):
+                _chunk(
+                    problem, config, masks, sums, number, view, texts, negatives, slice(top, min(rows, top + height))
+                )
+    return sums
+
+
+def _chunk_rows(rows: int, columns: int, config: Config) -> int:
+    """Return how many rows one launch takes: whole groups of row blocks, as many as ``PARTS_BYTES`` has room for."""
+    group = config.row_group * config.forward.block_rows
+    room = PARTS_BYTES // (8 * columns) * config.forward.block_rows
+    return min(rows, max(group, room // group * group))
+
+
+def _chunk(
+    problem: Problem,
+    config: Config,
+    masks: Masks,
+    sums: Sums,
+    number: int,
+    view: Tensor,
+    texts: Tensor,
+    negatives: Tensor | None,
+    own: slice,
+) -> None:
+    """Fill in the sums of some rows of a view, and add these rows to the columns' sums."""
+    tiles, symmetric = config.forward, problem.symmetric
+    rows, columns = own.stop - own.start, texts.shape[0]
+    view, of_rows = view[own], masks.strip(own, slice(None))
+    negatives = None if negatives is None else negatives[own]  # (r, N, D)
+    count = 0 if negatives is None else negatives.shape[1]
+    private = sums.kept[number, own] if count else None
+    blocks = triton.cdiv(rows, tiles.block_rows)
+    tiles_per_run = _tiles_per_run(blocks, triton.cdiv(columns, tiles.block_columns), config, texts.device)
+    runs = triton.cdiv(columns, tiles.block_columns * tiles_per_run)
+    own_scores = sums.kept.new_empty(rows)
+    row_parts = own_scores.new_empty(2, runs, rows)
+    column_parts = own_scores.new_empty(2, blocks, columns) if symmetric else None
+    tile_sums[(blocks * runs + triton.cdiv(rows * count, PAIRS),)](
+        view, texts, *descriptors(view, texts, tiles, config), problem.scale, *of_rows,
+        negatives, None if masks.negatives_mask is None else masks.negatives_mask[own],
+        own_scores, row_parts, column_parts, private,
+        rows, columns, count, texts.shape[1], problem.offset + own.start, blocks, runs, tiles_per_run,
+        view.stride(0), texts.stride(0), *((0, 0) if negatives is None else negatives.stride()[:2]),
+        KINDS=masks.kinds, SYMMETRIC=symmetric, EVEN=texts.shape[1] % tiles.block_depth == 0,
+        PRECISION=precision(texts.dtype), GROUP=config.row_group, PAIRS=PAIRS,
+        M=tiles.block_rows, N_COLUMNS=tiles.block_columns, K=tiles.block_depth,
+        **tiles.options(masks.kinds),
+    )  # fmt: skip
+    merge_sums[(triton.cdiv(rows, 128) + (triton.cdiv(columns, 128) if symmetric else 0),)](
+        own_scores, row_parts, column_parts, private, of_rows[2], of_rows[3],
+        sums.positives[number, own], sums.rows[number, own], sums.columns[number] if symmetric else None,
+        rows, columns, count, blocks, runs, int(own.start > 0), PARTS=16, B=128, num_warps=4,
+    )  # fmt: skip
 
 
 def gradients(problem: Problem, sums: Sums, upstream: Tensor, needs: Needs) -> Gradients:

@@ -41,7 +41,7 @@ def test_all_paths_and_dtypes_of_a_cpu_are_right(small):
     }
     for check in checks:
         assert check.status == "ok" and check.complete and check.failure == "" and check.device == "cpu"
-        assert check.cases == (16 if check.path == "cpu_small" else 24)  # few rows only, and all
+        assert check.cases == (16 if check.path == "cpu_small" else 25)  # few rows only, and all
         assert 0 < check.gradient_error < check.tolerance / 2 and check.loss_error < 1e-6
 
 
@@ -52,7 +52,14 @@ def test_its_problems_hold_both_values_of_each_switch_with_both_of_each_other():
     for i in range(5):
         for j in range(i):
             assert len({(each[i], each[j]) for each in switches}) == 4
-    assert len({case.seed for case in module._cases()}) == 24
+    assert len({case.seed for case in module._cases()}) == 25
+
+
+def test_a_path_that_is_wrong_far_from_the_usual_range_is_found(monkeypatch):
+    right = cpu._log_sums_with_maxima
+    monkeypatch.setattr(cpu, "_log_sums_with_maxima", lambda scores: right(scores) * 1.01)
+    check = by_path(self_check("cpu", seconds=60.0))["cpu", "float32"]
+    assert check.status == "FAILED" and "scale 400" in check.failure
 
 
 @pytest.mark.parametrize("of", ["views", "texts", "negatives", "scale"])

@@ -19,7 +19,14 @@ from figclip_kernels.triton_config import CONFIGS, Tiles
 
 # Architecture, dtype, and whether with ids, padding and private negatives: enough to see every kernel and every switch
 # on the architecture that matters most, and that the others compile.
-BUILDS = [(90, "bf16", False), (90, "bf16", True), (90, "fp32", False), (80, "fp16", False), (100, "bf16", False)]
+BUILDS = [
+    (90, "bf16", False),
+    (90, "bf16", True),
+    (90, "fp32", False),
+    (80, "fp16", False),
+    (86, "bf16", False),
+    (100, "bf16", False),
+]
 CODE = """
 import json, sys
 from dataclasses import asdict, replace
@@ -67,9 +74,12 @@ def test_memory_fits_the_multiprocessor(compiled):
 
 
 def test_little_is_spilled(compiled):
-    """What is spilled lies outside the loop over features: in branches for tiles on the diagonal or far apart."""
+    """What is spilled lies outside the loop over features: in branches for tiles on the diagonal or far apart.
+
+    Most of it is in ``strip_gradients``, which keeps two programs on a multiprocessor by 128 registers a thread.
+    """
     for use in compiled:
-        assert use["spilled"] <= 400, use
+        assert use["spilled"] <= 640, use
 
 
 def test_two_forward_programs_share_a_multiprocessor(compiled):
@@ -86,7 +96,7 @@ def test_two_forward_programs_share_a_multiprocessor(compiled):
 
 def test_tensor_cores_are_used(compiled):
     """The instruction that each architecture has for half precision; float32 stays exact, without any."""
-    wanted = {80: "mma.sync", 90: "wgmma", 100: "tcgen05.mma"}
+    wanted = {80: "mma.sync", 86: "mma.sync", 90: "wgmma", 100: "tcgen05.mma"}
     for use in compiled:
         if use["kernel"] in ("tile_sums", "strip_gradients", "own_rows_products"):
             instructions = [] if use["dtype"] == "fp32" else [wanted[use["architecture"]]]
