@@ -30,7 +30,7 @@ from .problem import Gradients, Needs, Problem, Sums, excluded_pairs
 
 TILE_ROWS, TILE_COLUMNS = 1024, 512
 # For the tiles kept and the views' gradients together; all else that a call needs is a few tiles.
-MEMORY_BUDGET_BYTES = 76 * 2**20
+MEMORY_BUDGET_BYTES = 72 * 2**20
 
 _LOG2E = math.log2(math.e)
 _COMFORT_BITS = 60.0  # positives between 2^-60 and 2^60 need no shift

@@ -26,6 +26,20 @@ SWITCHES = list(
 )
 
 
+def problem_with(views: int, negatives: int, kinds: int, padding: bool, symmetric: bool) -> Problem:
+    return random_problem(
+        11,
+        7,
+        views=views,
+        negatives=negatives,
+        missing_negatives=negatives > 1,
+        kinds=kinds,
+        padding=padding,
+        symmetric=symmetric,
+        dtype=torch.float64,
+    )
+
+
 def compute(path: str, problem: Problem, needs: Needs | None = None):
     needs = needs or Needs()
     loss, per_view, per_row, sums = paths.forward(path, problem, None, needs)
@@ -69,36 +83,12 @@ def small_tiles(request, monkeypatch):
 
 @pytest.mark.parametrize("switches", SWITCHES, ids=str)
 def test_tiles_equal_the_definition(small_tiles, switches):
-    views, negatives, kinds, padding, symmetric = switches
-    problem = random_problem(
-        11,
-        7,
-        views=views,
-        negatives=negatives,
-        missing_negatives=negatives > 1,
-        kinds=kinds,
-        padding=padding,
-        symmetric=symmetric,
-        dtype=torch.float64,
-    )
-    assert_equal_to_definition("cpu", problem, 1e-10, 1e-10)
+    assert_equal_to_definition("cpu", problem_with(*switches), 1e-10, 1e-10)
 
 
 @pytest.mark.parametrize("switches", SWITCHES, ids=str)
 def test_few_rows_equal_the_definition(switches):
-    views, negatives, kinds, padding, symmetric = switches
-    problem = random_problem(
-        11,
-        7,
-        views=views,
-        negatives=negatives,
-        missing_negatives=negatives > 1,
-        kinds=kinds,
-        padding=padding,
-        symmetric=symmetric,
-        dtype=torch.float64,
-    )
-    assert_equal_to_definition("cpu_small", problem, 1e-10, 1e-10)
+    assert_equal_to_definition("cpu_small", problem_with(*switches), 1e-10, 1e-10)
 
 
 @pytest.mark.parametrize("scale", [100.0, 3000.0, -50.0, 0.0])
