@@ -36,11 +36,10 @@ def choose_sharded(problem: Problem, backend: str) -> str:
     Raises:
         ValueError: ``backend`` cannot compute a strip of the score matrix.
     """
-    able = problem.texts.device.type == "cuda" and has_triton() and problem.texts.dtype != torch.float64
     if backend not in ("auto", "cpu", "triton_tiles"):
         raise ValueError(f"backend must be auto, cpu or triton_tiles where a group shares the batch, got {backend!r}")
     if backend == "auto":
-        backend = "triton_tiles" if able else "cpu"
+        backend = "triton_tiles" if _on_triton(problem) else "cpu"
     else:
         _check_able(problem, backend)
     say(backend, problem, "a strip of the scores in each process")
@@ -65,12 +64,12 @@ def explain(problem: Problem, backend: str) -> tuple[str, str]:
         if cpu_small.suits(problem):
             return "cpu_small", "few rows: the score matrix in one tile, fewest operations"
         return "cpu", "many rows: the score matrix in tiles that stay in the caches"
-    if device.type == "cuda" and has_triton() and dtype == torch.bfloat16 and not _multiplies_bfloat16(device):
-        return "cpu", "this GPU's matrix units know no bfloat16: tiles in plain torch"
-    if device.type == "cuda" and has_triton():
+    if _on_triton(problem):
         if _is_small(problem, quick=True):
             return "triton_small", "few rows: one launch forward, one backward"
         return "triton_tiles", "many rows: the score matrix is never stored"
+    if device.type == "cuda" and has_triton():
+        return "cpu", "this GPU's matrix units know no bfloat16: tiles in plain torch"
     without = "no Triton" if device.type == "cuda" else f"no kernels for {device.type}"
     if problem.texts.shape[0] ** 2 <= FEW_SCORES:
         return "reference", f"{without}, and few rows"
@@ -83,6 +82,14 @@ def explain(problem: Problem, backend: str) -> tuple[str, str]:
 def has_triton() -> bool:
     """Return whether Triton can be imported."""
     return importlib.util.find_spec("triton") is not None
+
+
+def _on_triton(problem: Problem) -> bool:
+    """Return whether the Triton kernels compute a problem where it is."""
+    device, dtype = problem.texts.device, problem.texts.dtype
+    if device.type != "cuda" or not has_triton() or dtype == torch.float64:
+        return False
+    return dtype != torch.bfloat16 or _multiplies_bfloat16(device)
 
 
 @lru_cache

@@ -32,9 +32,9 @@ TILE_ROWS, TILE_COLUMNS = 1024, 512
 # For the tiles kept and the views' gradients together; all else that a call needs is a few tiles.
 MEMORY_BUDGET_BYTES = 72 * 2**20
 
-_LOG2E = math.log2(math.e)
-_COMFORT_BITS = 60.0  # positives between 2^-60 and 2^60 need no shift
-_LOWEST, _HIGHEST = 2.0**-80, 2.0**90
+LOG2E = math.log2(math.e)
+COMFORT_BITS = 60.0  # positives between 2^-60 and 2^60 need no shift
+LOWEST_BITS, HIGHEST_BITS = -80.0, 90.0
 _SAMPLE = 64
 
 
@@ -110,7 +110,7 @@ class _Scores:
     def __init__(self, problem: Problem, view: int, kept: Tensor, shift: float | None) -> None:
         self.problem = problem
         self.shift = shift
-        self.unit = 1.0 if shift is None else _LOG2E  # of a score, in a nat
+        self.unit = 1.0 if shift is None else LOG2E  # of a score, in a nat
         self._features = problem.views[view]
         self._factor = problem.scale * self.unit  # ()
         rows, columns = len(self._features), len(problem.texts)
@@ -189,12 +189,12 @@ def _log_sums(problem: Problem, view: int, kept: Tensor) -> Tensor:
         masks = (problem.row_mask, problem.row_mask, problem.column_mask)
         sums.masked_fill_(~torch.cat(masks)[: len(sums)], 1.0)
     low, high = (float(end) for end in sums.aminmax())
-    in_range = low >= _LOWEST and high <= _HIGHEST  # false for nan
+    in_range = low >= 2.0**LOWEST_BITS and high <= 2.0**HIGHEST_BITS  # false for nan
     if len(kept):
         kept[view] = shift if in_range else math.nan
     if not in_range:
         return _log_sums_with_maxima(_Scores(problem, view, kept, None))
-    return sums.double().log2_().add_(shift).div_(_LOG2E)
+    return sums.double().log2_().add_(shift).div_(LOG2E)
 
 
 def _shift(problem: Problem, view: int) -> float:
@@ -206,9 +206,9 @@ def _shift(problem: Problem, view: int) -> float:
     own = problem.texts[problem.offset : problem.offset + rows]  # (R, D)
     step = max(1, rows // _SAMPLE)
     sample = (problem.views[view][::step].float() * own[::step].float()).sum(1)
-    low, high = (float(end) * float(problem.scale) * _LOG2E for end in sample.aminmax())
+    low, high = (float(end) * float(problem.scale) * LOG2E for end in sample.aminmax())
     middle = (low + high) / 2
-    return 0.0 if max(-low, high) <= _COMFORT_BITS or not math.isfinite(middle) else float(round(middle))
+    return 0.0 if max(-low, high) <= COMFORT_BITS or not math.isfinite(middle) else float(round(middle))
 
 
 def _sums_of_powers(scores: _Scores) -> Tensor:
@@ -302,8 +302,8 @@ class _Derivatives:
         self._scratch = share.new_empty(0)
         if scores.shift is not None:
             # p_row = 2^(s - shift) 2^(shift - rows): a factor for each row and column in place of exponentials.
-            self._row_factors = self._of_row * torch.exp2(scores.shift - by_row * _LOG2E).to(share.dtype)  # (R,)
-            self._column_factors = self._of_column * torch.exp2(scores.shift - by_column * _LOG2E).to(share.dtype)
+            self._row_factors = self._of_row * torch.exp2(scores.shift - by_row * LOG2E).to(share.dtype)  # (R,)
+            self._column_factors = self._of_column * torch.exp2(scores.shift - by_column * LOG2E).to(share.dtype)
 
     def pairs(self, tile: Tensor, rows: slice, columns: slice) -> Tensor:
         """Return the (r, c) derivatives by a tile of scores, in place of those before."""

@@ -13,15 +13,12 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from .cpu import COMFORT_BITS, HIGHEST_BITS, LOG2E, LOWEST_BITS
 from .problem import Gradients, Needs, Problem, Sums, excluded_pairs
 
 MAX_ROWS = 1024
 # From here on torch's fused softmax takes longer than powers of two do: see figclip_kernels.cpu.
 POWERS_FROM_ROWS = 129
-
-_LOG2E = math.log2(math.e)
-_COMFORT_BITS = 60.0
-_LOWEST_BITS, _HIGHEST = -80.0, 2.0**90
 
 
 def suits(problem: Problem) -> bool:
@@ -142,18 +139,18 @@ def _by_powers(problem: Problem, view: int, excluded: Tensor | None) -> _View | 
 
     None if a sum leaves the range in which they are exact.
     """
-    pairs, scores = _score(problem, view, excluded, float(problem.scale) * _LOG2E)
+    _, scores = _score(problem, view, excluded, float(problem.scale) * LOG2E)
     pairs = scores.narrow(1, 0, len(scores))
     positives = pairs.diagonal()
     low, high = (float(end) for end in positives.aminmax())
-    shift = 0.0 if low >= -_COMFORT_BITS and high <= _COMFORT_BITS else (low + high) / 2
-    if math.isnan(shift) or low - shift < _LOWEST_BITS:
+    shift = 0.0 if low >= -COMFORT_BITS and high <= COMFORT_BITS else (low + high) / 2
+    if math.isnan(shift) or low - shift < LOWEST_BITS:
         return None
     (scores.sub_(shift) if shift else scores).exp2_()
     # No sum is below its positive.
     rows = scores.sum(1)  # (R,)
     sums = torch.stack((rows, pairs.sum(0))) if problem.symmetric else rows.unsqueeze(0)  # (1 or 2, R)
-    if not float(sums.amax()) <= _HIGHEST:  # as nan is
+    if not float(sums.amax()) <= 2.0**HIGHEST_BITS:  # as nan is
         return None
     # The positive's power is the one that is in the sums: all digits of a loss close to zero hang on that.
     logs = torch.div(positives, sums).log_().sum(0)  # (R,)

@@ -12,7 +12,6 @@ strip alone.
 from __future__ import annotations
 
 import zlib
-from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -172,8 +171,8 @@ class _Sharded(torch.autograd.Function):
         negatives: Tensor | None,
         *views: Tensor,
     ) -> tuple[Tensor, ...]:
-        ctx.needs = _needs(ctx.needs_input_grad[3:])
-        sums = _log_sum_exps(path, strip, shards, keep=any(ctx.needs_input_grad))
+        ctx.needs = Needs.of(ctx.needs_input_grad[3:])
+        sums = _log_sum_exps(path, strip, shards, keep=ctx.needs.any)
         part, per_row = losses(strip, sums)
         dtype = strip.accumulator
         per_view = shards.sum(part).to(dtype)
@@ -212,10 +211,6 @@ class _Sharded(torch.autograd.Function):
         of_views = got.views if got.views is not None else (None,) * ctx.count
         plus = upstream if ctx.needs_input_grad[3] else None
         return None, None, None, plus, got.scale, of_texts, got.negatives, *of_views
-
-
-def _needs(inputs: Sequence[bool]) -> Needs:
-    return Needs(scale=inputs[1], texts=inputs[2], negatives=inputs[3], views=any(inputs[4:]))
 
 
 def _gradients(path: str, strip: Problem, sums: Sums, upstream: Tensor, needs: Needs) -> Gradients:

@@ -107,14 +107,9 @@ def _computed(path: str, problem: Problem, plus: Tensor | None, details: bool) -
         return (loss if plus is None else loss + plus), *rest
     inputs = (plus, problem.scale, problem.texts, problem.negatives, *problem.views)
     if torch.compiler.is_compiling():
-        return registered.contrastive_loss(problem, plus, path, _needs(inputs))
+        wanted = [torch.is_grad_enabled() and each is not None and each.requires_grad for each in inputs]
+        return registered.contrastive_loss(problem, plus, path, Needs.of(wanted))
     return _Fused.apply(path, problem, details, *inputs)
-
-
-def _needs(inputs: tuple[Tensor | None, ...]) -> Needs:
-    """Return which of (plus, scale, texts, negatives, views...) want a gradient."""
-    wanted = [torch.is_grad_enabled() and each is not None and each.requires_grad for each in inputs]
-    return Needs(scale=wanted[1], texts=wanted[2], negatives=wanted[3], views=any(wanted[4:]))
 
 
 def _problem(
@@ -195,8 +190,7 @@ class _Fused(torch.autograd.Function):
         negatives: Tensor | None,
         *views: Tensor,
     ) -> tuple[Tensor, ...]:
-        _, _, _, _, needs_scale, needs_texts, needs_negatives, *needs_views = ctx.needs_input_grad
-        needs = Needs(any(needs_views), needs_texts, needs_negatives, needs_scale)
+        needs = Needs.of(ctx.needs_input_grad[3:])
         loss, per_view, per_row, sums = paths.forward(path, problem, plus, needs, details)
         ctx.path, ctx.needs, ctx.count = path, needs, len(views)
         # Tensors are saved, not the problem: autograd then notices when one is written to before the backward pass.

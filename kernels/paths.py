@@ -32,7 +32,7 @@ def forward(
     if path == "cpu_small":
         per_view, per_row, sums = cpu_small.forward(problem, details)
     else:
-        sums = log_sum_exps(path, problem, keep=needs.views or needs.texts or needs.negatives or needs.scale)
+        sums = log_sum_exps(path, problem, keep=needs.any)
         per_view, per_row = (each.to(problem.accumulator) for each in losses(problem, sums))
     loss = weighted(problem, per_view)
     return (loss if plus is None else loss + plus), per_view, per_row, sums
@@ -49,16 +49,15 @@ def log_sum_exps(path: str, problem: Problem, keep: bool) -> Sums:
 
 def kept(path: str, problem: Problem, needs: Needs) -> tuple[tuple[int, ...], torch.dtype]:
     """Return the shape of ``Sums.kept`` after a forward pass, and the dtype of all other sums; not of ``cpu_small``."""
-    wanted = needs.views or needs.texts or needs.negatives or needs.scale
     if path == "triton_small":
         from . import triton_small
 
-        return (triton_small.kept_numel(problem) if wanted else 0,), torch.float32
+        return (triton_small.kept_numel(problem) if needs.any else 0,), torch.float32
     if path == "triton_tiles":
         if problem.negatives is None:
             return (0,), torch.float64
         return (len(problem.views), *problem.negatives.shape[:2]), torch.float64
-    return (cpu.kept_numel(problem) if wanted else 0,), torch.float64
+    return (cpu.kept_numel(problem) if needs.any else 0,), torch.float64
 
 
 def gradients(path: str, problem: Problem, sums: Sums, upstream: Tensor, needs: Needs) -> Gradients:

@@ -104,6 +104,17 @@ class Needs:
     negatives: bool = True
     scale: bool = True
 
+    @classmethod
+    def of(cls, wanted: Sequence[bool]) -> Needs:
+        """Return the needs of (plus, scale, texts, negatives, views...), the order of all autograd functions here."""
+        _, scale, texts, negatives, *views = wanted
+        return cls(any(views), texts, negatives, scale)
+
+    @property
+    def any(self) -> bool:
+        """Whether a backward pass follows at all."""
+        return self.views or self.texts or self.negatives or self.scale
+
 
 @dataclass(slots=True)
 class Gradients:
