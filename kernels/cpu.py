@@ -73,9 +73,14 @@ def gradients(problem: Problem, sums: Sums, upstream: Tensor, needs: Needs) -> G
         negatives = torch.zeros_like(problem.negatives, dtype=dtype)  # (R, N, D)
     scale = torch.zeros_like(problem.scale) if needs.scale else None  # ()
     views = []
+    share_of_pair = upstream.to(dtype) / problem.pairs  # ()
     for view, features in enumerate(problem.views):
-        share = upstream.to(dtype) * (problem.weights[view] / problem.pairs)  # ()
-        own = _gradients_of_view(problem, view, sums, share, texts, negatives)  # (R, D), less the factor scale
+        own = None
+        if needs.views or needs.scale:
+            own = torch.zeros(features.shape, dtype=dtype, device=features.device)  # (R, D), less the factor scale
+        _add_gradients_of_view(problem, view, sums, share_of_pair * problem.weights[view], own, texts, negatives)
+        if own is None:
+            continue
         if scale is not None:
             # S is linear in the scale and in v_i: the derivative by it is sum_i <dv_i, v_i> / scale.
             for rows in _slices(len(own), TILE_ROWS):
@@ -261,33 +266,38 @@ def _log_sum_exp(tile: Tensor, dim: int) -> Tensor:
     return total.double().log_().add_(maximum.squeeze(dim))
 
 
-def _gradients_of_view(
-    problem: Problem, view: int, sums: Sums, share: Tensor, texts: Tensor | None, negatives: Tensor | None
-) -> Tensor:
-    """Return a view's (R, D) gradient over the scale; add parts to those of texts (C, D), negatives (R, N, D)."""
+def _add_gradients_of_view(
+    problem: Problem,
+    view: int,
+    sums: Sums,
+    share: Tensor,
+    own: Tensor | None,
+    texts: Tensor | None,
+    negatives: Tensor | None,
+) -> None:
+    """Add what comes of a view to its own gradient over the scale (R, D), and to those of texts and negatives."""
     shift = float(sums.kept[view])
     scores = _Scores(problem, view, sums.kept, None if math.isnan(shift) else shift)
     derivatives = _Derivatives(scores, sums.rows[view], sums.columns[view], share)
-    own = problem.texts.new_zeros(problem.views[view].shape, dtype=problem.accumulator)  # (R, D)
-    for rows in _slices(len(own), TILE_ROWS):
+    for rows in _slices(len(problem.views[view]), TILE_ROWS):
         scaled = scores.scaled(rows)  # (r, D)
-        of_rows = own[rows]
         for columns in _slices(len(problem.texts), TILE_COLUMNS):
             tile = scores.kept_pairs(rows, columns)
             if tile is None:
                 tile = scores.pairs(scaled, rows, columns)  # (r, c)
             by_score = derivatives.pairs(tile, rows, columns)  # (r, c)
             # dv_i = scale sum_j G_ij t_j and dt_j = scale sum_i G_ij v_i, with G_ij the derivative by score ij.
-            of_rows.addmm_(by_score, scores.texts(columns))
+            if own is not None:
+                own[rows].addmm_(by_score, scores.texts(columns))
             if texts is not None:
                 texts[columns].addmm_(by_score.T, scaled, alpha=1.0 / scores.unit)
         if problem.negatives is not None:
             kept = scores.kept_private(rows)
             by_score = derivatives.private(scores.private(scaled, rows) if kept is None else kept, rows)  # (r, N)
-            of_rows[:, None].baddbmm_(by_score[:, None], scores.negatives(rows))
+            if own is not None:
+                own[rows, None].baddbmm_(by_score[:, None], scores.negatives(rows))
             if negatives is not None:
                 negatives[rows].addcmul_(by_score[:, :, None], scaled[:, None], value=1.0 / scores.unit)
-    return own
 
 
 class _Derivatives:

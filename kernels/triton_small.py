@@ -74,7 +74,7 @@ def forward(problem: Problem, plus: Tensor | None, needs: Needs) -> tuple[Tensor
     texts, views, negatives = unit_stride(problem.texts), _views(problem), _negatives(problem)
     rows, width = texts.shape
     count = 0 if negatives is None else negatives.shape[1]
-    keep = needs.views or needs.texts or needs.negatives or needs.scale
+    keep = needs.any
     block = tile_side(rows)
     new: dict[str, Any] = {"dtype": torch.float32, "device": texts.device}
     loss = torch.empty((), **new)
