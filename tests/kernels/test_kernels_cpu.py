@@ -26,10 +26,12 @@ SWITCHES = list(
 )
 
 
-def problem_with(views: int, negatives: int, kinds: int, padding: bool, symmetric: bool) -> Problem:
+def problem_with(
+    views: int, negatives: int, kinds: int, padding: bool, symmetric: bool, *, rows: int = 11, width: int = 7, **more
+) -> Problem:
     return random_problem(
-        11,
-        7,
+        rows,
+        width,
         views=views,
         negatives=negatives,
         missing_negatives=negatives > 1,
@@ -37,6 +39,7 @@ def problem_with(views: int, negatives: int, kinds: int, padding: bool, symmetri
         padding=padding,
         symmetric=symmetric,
         dtype=torch.float64,
+        **more,
     )
 
 
@@ -216,19 +219,7 @@ def test_a_strip_of_rows_is_a_part_of_the_whole(small_tiles):
     seed=st.integers(0, 10**6),
 )
 def test_shapes_of_any_kind(rows, width, views, negatives, kinds, padding, symmetric, scale, tile, seed):
-    problem = random_problem(
-        rows,
-        width,
-        views=views,
-        negatives=negatives,
-        missing_negatives=negatives > 1,
-        kinds=kinds,
-        padding=padding,
-        symmetric=symmetric,
-        scale=scale,
-        dtype=torch.float64,
-        seed=seed,
-    )
+    problem = problem_with(views, negatives, kinds, padding, symmetric, rows=rows, width=width, scale=scale, seed=seed)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(cpu, "TILE_ROWS", tile[0])
         patch.setattr(cpu, "TILE_COLUMNS", tile[1])
