@@ -12,14 +12,17 @@ from figclip_cli.commands import (
     adapt,
     audit_negatives,
     build_prompts,
+    compare,
     demo,
     doctor,
+    embed,
     evaluate,
     export,
     extract_frames,
     inspect,
     merge_frames,
     schema,
+    search,
 )
 from figclip_cli.commands.verb import verb
 
@@ -32,6 +35,9 @@ _ORDER = (
     "schema",
     "adapt",
     "evaluate",
+    "compare",
+    "search",
+    "embed",
     "export",
     "demo",
     "doctor",
@@ -63,6 +69,9 @@ app.command("audit-negatives")(verb(audit_negatives.audit_negatives))
 app.command("schema")(verb(schema.schema))
 app.command("adapt")(verb(adapt.adapt))
 app.add_typer(evaluate.app, name="evaluate")
+app.command("compare")(verb(compare.compare))
+app.command("search")(verb(search.search))
+app.command("embed")(verb(embed.embed))
 app.command("export")(verb(export.export))
 app.command("demo")(verb(demo.demo))
 app.command("doctor")(verb(doctor.doctor))

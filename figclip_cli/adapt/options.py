@@ -9,10 +9,11 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, fields
 from typing import TYPE_CHECKING, Any
 
 from figclip_cli.errors import UsageError, nearest
+from figclip_cli.option_fields import check_choices, flag, refuse_below, spelled
 
 if TYPE_CHECKING:
     from figclip_cli.models.lora import LoraConfig
@@ -20,13 +21,6 @@ if TYPE_CHECKING:
 ANCHORS = ("feature", "geometry")
 TERMS = ("clip_event", "vc_event", "clip_video", "vc_video")
 SCORES = ("event_mrr", "event_recall_at_1", "hard_negative_accuracy")
-
-
-def _flag(default: Any, text: str, panel: str, **extra: Any) -> Any:
-    metadata = {"help": text, "panel": panel, **extra}
-    if isinstance(default, dict):
-        return field(default_factory=dict, metadata=metadata)
-    return field(default=default, metadata=metadata)
 
 
 _LORA, _LOSS, _SWITCH, _TRAIN = "LoRA", "Objective", "Objective, on or off", "Training"
@@ -42,70 +36,68 @@ class AdaptOptions:
     adapter: ``auto`` is the best one with ``early_stop``, else the last.
     """
 
-    rank: int = _flag(64, "LoRA rank; 0 tunes all weights of the tower.", _LORA, min=0)
-    alpha: float | None = _flag(None, "LoRA alpha; the rank by default.", _LORA)
-    lora_dropout: float = _flag(0.0, "Dropout on the low-rank path.", _LORA)
-    targets: tuple[str, ...] = _flag(
+    rank: int = flag(64, "LoRA rank; 0 tunes all weights of the tower.", _LORA, min=0)
+    alpha: float | None = flag(None, "LoRA alpha; the rank by default.", _LORA)
+    lora_dropout: float = flag(0.0, "Dropout on the low-rank path.", _LORA)
+    targets: tuple[str, ...] = flag(
         ("q", "k", "v"), "Projections to adapt, among q, k, v, o, fc, proj.", _LORA, metavar="NAME,...", written="list"
     )
-    blocks: str = _flag("all", "Transformer blocks to adapt: all, last-N, first-N, or numbers like 0-3,11.", _LORA)
-    towers: str = _flag("image", "Towers to adapt.", _LORA, choices=("image", "text", "both"))
+    blocks: str = flag("all", "Transformer blocks to adapt: all, last-N, first-N, or numbers like 0-3,11.", _LORA)
+    towers: str = flag("image", "Towers to adapt.", _LORA, choices=("image", "text", "both"))
 
-    clip_event_weight: float = _flag(1.0, "Weight of: event frames against the event's prompt.", _LOSS)
-    vc_event_weight: float = _flag(1.0, "Weight of: contextual event token against the event's prompt.", _LOSS)
-    clip_video_weight: float = _flag(0.25, "Weight of: all frames against the mean of the prompts.", _LOSS)
-    vc_video_weight: float = _flag(0.25, "Weight of: contextual video token against the mean of the prompts.", _LOSS)
-    contextualizer: bool = _flag(True, "Train the video contextualizer.", _SWITCH)
-    contextualizer_layers: int = _flag(6, "Its depth.", _LOSS)
-    hard_negatives: bool = _flag(True, "Use the negatives in the prompts file.", _SWITCH)
-    negative_kinds: tuple[str, ...] = _flag(
+    clip_event_weight: float = flag(1.0, "Weight of: event frames against the event's prompt.", _LOSS)
+    vc_event_weight: float = flag(1.0, "Weight of: contextual event token against the event's prompt.", _LOSS)
+    clip_video_weight: float = flag(0.25, "Weight of: all frames against the mean of the prompts.", _LOSS)
+    vc_video_weight: float = flag(0.25, "Weight of: contextual video token against the mean of the prompts.", _LOSS)
+    contextualizer: bool = flag(True, "Train the video contextualizer.", _SWITCH)
+    contextualizer_layers: int = flag(6, "Its depth.", _LOSS)
+    hard_negatives: bool = flag(True, "Use the negatives in the prompts file.", _SWITCH)
+    negative_kinds: tuple[str, ...] = flag(
         (), "Use negatives of these kinds only.", _LOSS, metavar="KIND,...", written="list"
     )
-    natural_negatives: bool = _flag(True, "Other events of the same clip are negatives.", _SWITCH)
-    learn_temperature: bool = _flag(False, "Train the temperature; its inverse stays at most 100.", _LOSS)
-    anchor: Mapping[str, float] = _flag(
+    natural_negatives: bool = flag(True, "Other events of the same clip are negatives.", _SWITCH)
+    learn_temperature: bool = flag(False, "Train the temperature; its inverse stays at most 100.", _LOSS)
+    anchor: Mapping[str, float] = flag(
         {}, "Losses that keep the base: feature, geometry.", _LOSS, metavar="KIND=WEIGHT,...", written="mapping"
     )
 
-    epochs: int = _flag(40, "Passes over the clips.", _TRAIN)
-    batch_clips: int = _flag(20, "Clips per step, over all processes.", _TRAIN)
-    learning_rate: float = _flag(1e-6, "AdamW's learning rate.", _TRAIN, also="--lr")
-    contextualizer_lr: float | None = _flag(None, "Of the contextualizer alone.", _TRAIN)
-    weight_decay: float = _flag(0.01, "AdamW's weight decay, on matrices.", _TRAIN)
-    schedule: str = _flag(
-        "constant", "Of the learning rate, after the warm-up.", _TRAIN, choices=("constant", "cosine")
-    )
-    warmup_steps: int = _flag(0, "Steps over which the learning rate rises from zero.", _TRAIN, min=0)
-    clip_gradient_norm: float | None = _flag(None, "Largest norm of the gradient.", _TRAIN)
-    seed: int = _flag(0, "Seed of everything random.", _TRAIN)
-    precision: str = _flag("fp32", "Of the towers' arithmetic.", _TRAIN, choices=("fp32", "bf16", "fp16"))
+    epochs: int = flag(40, "Passes over the clips.", _TRAIN)
+    batch_clips: int = flag(20, "Clips per step, over all processes.", _TRAIN)
+    learning_rate: float = flag(1e-6, "AdamW's learning rate.", _TRAIN, also="--lr")
+    contextualizer_lr: float | None = flag(None, "Of the contextualizer alone.", _TRAIN)
+    weight_decay: float = flag(0.01, "AdamW's weight decay, on matrices.", _TRAIN)
+    schedule: str = flag("constant", "Of the learning rate, after the warm-up.", _TRAIN, choices=("constant", "cosine"))
+    warmup_steps: int = flag(0, "Steps over which the learning rate rises from zero.", _TRAIN, min=0)
+    clip_gradient_norm: float | None = flag(None, "Largest norm of the gradient.", _TRAIN)
+    seed: int = flag(0, "Seed of everything random.", _TRAIN)
+    precision: str = flag("fp32", "Of the towers' arithmetic.", _TRAIN, choices=("fp32", "bf16", "fp16"))
 
-    fraction: float = _flag(1.0, "Share of the clips to train on; a larger share holds the smaller ones.", _DATA)
+    fraction: float = flag(1.0, "Share of the clips to train on; a larger share holds the smaller ones.", _DATA)
 
-    validate_every: int = _flag(1, "Epochs between validations; the last epoch always has one.", _KEEP, min=1)
-    early_stop: int = _flag(0, "Stop after this many validations without a better score; 0 never.", _KEEP, min=0)
-    best_by: str = _flag("event_mrr", "What is best.", _KEEP, choices=SCORES)
-    select: str = _flag("auto", "Which state becomes the adapter.", _KEEP, choices=("auto", "last", "best"))
+    validate_every: int = flag(1, "Epochs between validations; the last epoch always has one.", _KEEP, min=1)
+    early_stop: int = flag(0, "Stop after this many validations without a better score; 0 never.", _KEEP, min=0)
+    best_by: str = flag("event_mrr", "What is best.", _KEEP, choices=SCORES)
+    select: str = flag("auto", "Which state becomes the adapter.", _KEEP, choices=("auto", "last", "best"))
 
     def __post_init__(self) -> None:
-        _refuse_below(self, 1, "epochs", "contextualizer_layers", "validate_every")
+        refuse_below(self, 1, "epochs", "contextualizer_layers", "validate_every", verb="adapt")
         if self.batch_clips < 2:
             raise UsageError("--batch-clips must be at least 2: one clip has no other clip to differ from", "try 20")
         for name in ("learning_rate", "contextualizer_lr", "clip_gradient_norm"):
             value = getattr(self, name)
             if value is not None and not 0 < value < math.inf:
-                raise UsageError(f"{_spelled(name)} must be above 0, got {value}", "see figclip adapt --help")
+                raise UsageError(f"{spelled(name)} must be above 0, got {value}", "see figclip adapt --help")
         for name in (*(f"{term}_weight" for term in TERMS), "weight_decay"):
             if not 0 <= getattr(self, name) < math.inf:
-                raise UsageError(f"{_spelled(name)} must be 0 or more, got {getattr(self, name)}", "0 leaves it out")
+                raise UsageError(f"{spelled(name)} must be 0 or more, got {getattr(self, name)}", "0 leaves it out")
         if not 0 < self.fraction <= 1:
             raise UsageError(f"--fraction must be above 0 and at most 1, got {self.fraction}", "0.1 is a tenth")
-        _refuse_below(self, 0, "rank", "warmup_steps", "early_stop", "seed")
+        refuse_below(self, 0, "rank", "warmup_steps", "early_stop", "seed", verb="adapt")
         if self.seed >= 1 << 63:
             raise UsageError(f"--seed must be below 2^63, got {self.seed}", "any smaller number will do")
         if self.alpha is not None and (self.alpha == 0 or not math.isfinite(self.alpha)):
             raise UsageError(f"--alpha must not be {self.alpha:g}: the update would stay zero", "leave it out")
-        _check_choices(self)
+        check_choices(self)
         self._check_objective()
         if self.precision == "fp16" and self.rank == 0:
             raise UsageError("--precision fp16 does not go with --rank 0", "pass --precision bf16 or fp32")
@@ -156,41 +148,22 @@ class Execution:
     on a GPU.
     """
 
-    workers: int | None = _flag(None, "Processes that read frames; none on a CPU, up to 16 on a GPU.", _RUN, min=0)
-    micro_batch_clips: int | None = _flag(
+    workers: int | None = flag(None, "Processes that read frames; none on a CPU, up to 16 on a GPU.", _RUN, min=0)
+    micro_batch_clips: int | None = flag(
         None, "Clips in memory at once; loss and gradients stay those of the whole batch.", _RUN, min=1
     )
-    gradient_checkpointing: bool = _flag(False, "Keep fewer activations, compute them again.", _RUN)
-    compile: bool = _flag(False, "Compile the image tower (torch.compile).", _RUN)
-    jpeg_decoder: str = _flag("auto", "nvjpeg decodes on the GPU.", _RUN, choices=("auto", "cpu", "nvjpeg"))
-    checkpoint_every: int = _flag(0, "Steps between checkpoints, beside those after each epoch.", _RUN, min=0)
-    tensorboard: bool = _flag(False, "Also write TensorBoard files (extra: tensorboard).", _RUN)
-    save_tokens: bool = _flag(False, "Write contextual tokens of the clips trained on and held out.", _RUN)
+    gradient_checkpointing: bool = flag(False, "Keep fewer activations, compute them again.", _RUN)
+    compile: bool = flag(False, "Compile the image tower (torch.compile).", _RUN)
+    jpeg_decoder: str = flag("auto", "nvjpeg decodes on the GPU.", _RUN, choices=("auto", "cpu", "nvjpeg"))
+    checkpoint_every: int = flag(0, "Steps between checkpoints, beside those after each epoch.", _RUN, min=0)
+    tensorboard: bool = flag(False, "Also write TensorBoard files (extra: tensorboard).", _RUN)
+    save_tokens: bool = flag(False, "Write contextual tokens of the clips trained on and held out.", _RUN)
 
     def __post_init__(self) -> None:
-        _refuse_below(self, 1, "micro_batch_clips")
-        _refuse_below(self, 0, "workers", "checkpoint_every")
-        _check_choices(self)
+        refuse_below(self, 1, "micro_batch_clips", verb="adapt")
+        refuse_below(self, 0, "workers", "checkpoint_every", verb="adapt")
+        check_choices(self)
 
     def as_dict(self) -> dict[str, Any]:
         """Return the settings as plain JSON values."""
         return {item.name: getattr(self, item.name) for item in fields(self)}
-
-
-def _spelled(name: str) -> str:
-    return "--" + name.replace("_", "-")
-
-
-def _refuse_below(options: AdaptOptions | Execution, least: int, *names: str) -> None:
-    for name in names:
-        value = getattr(options, name)
-        if value is not None and value < least:
-            raise UsageError(f"{_spelled(name)} must be at least {least}, got {value}", "see figclip adapt --help")
-
-
-def _check_choices(options: AdaptOptions | Execution) -> None:
-    for item in fields(options):
-        choices = item.metadata.get("choices")
-        if choices and getattr(options, item.name) not in choices:
-            value = str(getattr(options, item.name))
-            raise UsageError(f"{_spelled(item.name)} cannot be '{value}'", nearest(value, choices))

@@ -1,26 +1,34 @@
-"""``figclip evaluate TASK``: frames + captions [+ run] -> table and results JSON."""
+"""``figclip evaluate retrieval``: frames + captions [+ run] -> table and results JSON."""
 
 from __future__ import annotations
 
 from enum import Enum
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
-from figclip_cli.commands.model_flags import (
-    ActivationFlag,
-    Device,
-    DeviceFlag,
-    ModelFlag,
-    PretrainedFlag,
-    model_source,
+from figclip_cli.commands.evaluate_action import action
+from figclip_cli.commands.evaluate_compositional import compositional
+from figclip_cli.commands.evaluate_output import FramesFlag, OutputOptions, finish
+from figclip_cli.commands.model_flags import ActivationFlag, Device, DeviceFlag, ModelFlag, PretrainedFlag
+from figclip_cli.commands.option_flags import options_from, with_flags_of
+from figclip_cli.commands.scored_model import (
+    BaseOnlyFlag,
+    RunFlag,
+    VideosFlag,
+    choose_run,
+    frames_source,
+    load_scored,
+    open_frames,
 )
-from figclip_cli.commands.tables import results_table
 from figclip_cli.commands.verb import verb
 from figclip_cli.console import Terminal
+from figclip_cli.evaluate.protocols import ProtocolOptions
+from figclip_cli.evaluate.task_options import RetrievalOptions
 
 app = typer.Typer(help="Score base and adapted models.", no_args_is_help=True)
+_CAPTIONS = "Captions"
 
 
 class LevelChoice(str, Enum):
@@ -30,105 +38,84 @@ class LevelChoice(str, Enum):
     event = "event"
 
 
-class PoolingChoice(str, Enum):
-    """How frame features become a clip's."""
+class CaptionChoice(str, Enum):
+    """Which captions of a clip are queries."""
 
-    mean_l2 = "mean-l2"
-    l2_mean_l2 = "l2-mean-l2"
-    l2_mean = "l2-mean"
-
-
-class TiesChoice(str, Enum):
-    """What a tie counts."""
-
-    average = "average"
-    optimistic = "optimistic"
-    pessimistic = "pessimistic"
+    all = "all"
+    first = "first"
 
 
-class MultiCaptionChoice(str, Enum):
-    """Video to text where a clip has several texts."""
-
-    max_per_video = "max-per-video"
-    min_rank = "min-rank"
-
-
+@with_flags_of(ProtocolOptions, RetrievalOptions, OutputOptions)
 def retrieval(
     terminal: Terminal,
-    frames: Annotated[list[Path] | None, typer.Option("--frames", help="Frames file; repeat for several.")] = None,
     captions: Annotated[
-        Path | None, typer.Option("--captions", help="MSR-VTT 1k-A csv, a plain csv, or prompts.jsonl.")
+        Path | None,
+        typer.Option(
+            "--captions",
+            help="MSR-VTT, MSVD, DiDeMo, LSMDC or ActivityNet as published, csv, JSONL, or prompts.jsonl.",
+            rich_help_panel=_CAPTIONS,
+        ),
     ] = None,
-    run: Annotated[Path | None, typer.Option("--run", help="Run folder. Default: the newest in runs/.")] = None,
-    base_only: Annotated[bool, typer.Option("--base-only", help="Score the base model alone.")] = False,
+    captions_format: Annotated[
+        str | None,
+        typer.Option("--captions-format", help="Read the file as this format.", rich_help_panel=_CAPTIONS),
+    ] = None,
+    split: Annotated[
+        str | None, typer.Option("--split", help="With MSRVTT_data.json. Default: test", rich_help_panel=_CAPTIONS)
+    ] = None,
+    ids: Annotated[
+        Path | None, typer.Option("--ids", help="Only the clips of this list.", rich_help_panel=_CAPTIONS)
+    ] = None,
+    caption_choice: Annotated[
+        CaptionChoice, typer.Option("--caption-choice", help="Captions of a clip.", rich_help_panel=_CAPTIONS)
+    ] = CaptionChoice.all,
+    level: Annotated[
+        LevelChoice, typer.Option("--level", help="What a query is, with prompts.", rich_help_panel=_CAPTIONS)
+    ] = LevelChoice.video,
+    frames: FramesFlag = None,
+    videos: VideosFlag = None,
+    run: RunFlag = None,
+    base_only: BaseOnlyFlag = False,
     model: ModelFlag = None,
     pretrained: PretrainedFlag = None,
     activation: ActivationFlag = None,
+    device: DeviceFlag = Device.auto,
     zero_shot: Annotated[
         bool,
         typer.Option("--zero-shot", help="Train nothing on the target data; the only mode, and the default."),
     ] = True,
-    level: Annotated[LevelChoice, typer.Option("--level", help="What a query is, with prompts.")] = LevelChoice.video,
-    pooling: Annotated[
-        PoolingChoice, typer.Option("--pooling", help="How frames become a clip.")
-    ] = PoolingChoice.mean_l2,
-    ties: Annotated[TiesChoice, typer.Option("--ties", help="What a tie counts.")] = TiesChoice.average,
-    multi_caption: Annotated[
-        MultiCaptionChoice, typer.Option("--multi-caption", help="Video to text with several texts a clip.")
-    ] = MultiCaptionChoice.max_per_video,
-    output: Annotated[Path | None, typer.Option("--output", "-o", help="Results JSON.")] = None,
-    device: DeviceFlag = Device.auto,
-    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace an existing results file.")] = False,
+    **values: Any,
 ) -> None:
-    """Text-to-video and video-to-text retrieval: R@1/5/10, MdR, MnR of base, adapted and the difference."""
-    from figclip_cli.errors import PartialError, UsageError
-    from figclip_cli.evaluate.captions import read_captions
-    from figclip_cli.evaluate.retrieval import RetrievalOptions, evaluate_retrieval
-    from figclip_cli.files import refuse_existing
-    from figclip_cli.frames import FramesReader
-    from figclip_cli.models.adapted import load_base
-    from figclip_cli.models.clip import choose_device, load_clip
-    from figclip_cli.run_folder import RunFolder, newest_finished_run
+    """Text-to-video and video-to-text retrieval: R@1/5/10, MdR, MnR and more of base, adapted and the difference."""
+    from figclip_cli.evaluate.datasets.captions import read_captions
+    from figclip_cli.evaluate.encoders import Encoding
+    from figclip_cli.evaluate.retrieval import evaluate_retrieval
 
-    if base_only and run is not None:
-        raise UsageError("--base-only and --run contradict each other", "leave one of them out")
-    chosen_run = RunFolder(run) if run is not None else None
-    if chosen_run is None and not base_only:
-        chosen_run = newest_finished_run()
-        found = f"{chosen_run.path} (default: the newest finished one)" if chosen_run else "none in runs/, base alone"
-        terminal.info(f"run: {found}")
-    frames = frames or [terminal.default(None, Path("frames.h5"), "frames")]
+    output_options: OutputOptions = options_from(OutputOptions, values)
+    chosen = choose_run(terminal, run, base_only=base_only)
     captions = terminal.default(captions, _default_captions(), "captions")
-    default_output = Path("results") / f"retrieval-{captions.stem}-{chosen_run.name if chosen_run else 'base'}.json"
-    output = terminal.default(output, default_output, "results")
-    refuse_existing(output, overwrite=overwrite)
-
-    asked = read_captions(captions, level=level.value)
-    reader = FramesReader(frames)
-    reader.require_equal_lengths()
-    where = choose_device(device.value)
-    if chosen_run is not None:
-        source = model_source(terminal, model, pretrained, activation) if model else None
-        clip = load_base(chosen_run, source=source, device=where, reporter=terminal)
-    else:
-        clip = load_clip(model_source(terminal, model, pretrained, activation), device=where, reporter=terminal)
-    clip.check_frames(size=reader.recipe.size, crop=reader.recipe.crop, reporter=terminal)
-    results = evaluate_retrieval(
-        clip,
-        reader,
-        asked,
-        run=chosen_run,
-        options=RetrievalOptions(pooling.value, ties.value, multi_caption.value),
-        reporter=terminal,
+    output = output_options.choose(terminal, "retrieval", captions.stem, chosen)
+    asked = read_captions(
+        captions,
+        level=level.value,
+        format=captions_format,
+        split=split,
+        ids=ids,
+        caption_choice=caption_choice.value,
     )
-    results.write(output)
-    terminal.result(results.as_document(), results_table(results), text=str(output))
-    if results.missing:
-        first = next(iter(results.missing))
-        raise PartialError(
-            f"{len(results.missing)} clips were not evaluated, the first is {first}: {results.missing[first]}",
-            f'all of them are listed under "missing" in {output}; the gallery is smaller than asked for',
-        )
+    protocol = options_from(ProtocolOptions, values).resolve()
+    protocol = protocol.for_paragraphs() if asked.is_paragraph else protocol
+    opened = open_frames(terminal, frames, videos)
+    clip = load_scored(terminal, chosen, model=model, pretrained=pretrained, activation=activation, device=device)
+    evaluation = evaluate_retrieval(
+        clip,
+        frames_source(terminal, opened, videos, protocol=protocol, clip=clip),
+        asked,
+        encoding=Encoding(protocol, output_options.cache_folder(), terminal),
+        run=chosen,
+        options=options_from(RetrievalOptions, values),
+    )
+    finish(terminal, evaluation, output, output_options)
 
 
 def _default_captions() -> Path:
@@ -138,3 +125,5 @@ def _default_captions() -> Path:
 
 
 app.command("retrieval")(verb(retrieval))
+app.command("action")(verb(action))
+app.command("compositional")(verb(compositional))

@@ -43,6 +43,7 @@ class CropChoice(str, Enum):
     """How a picture becomes a square."""
 
     center = "center"  # type: ignore[assignment]  # str.center is not called
+    center_inner = "center-0.875"
     squash = "squash"
     letterbox = "letterbox"
 

@@ -11,6 +11,7 @@ import inspect
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import MISSING, Field, fields
 from enum import Enum
+from pathlib import Path
 from typing import Annotated, Any, Optional, get_type_hints
 
 import typer
@@ -65,9 +66,12 @@ def _parameter(item: Field[Any], owner: type) -> inspect.Parameter:
         kind, default = str, _written(default)
     elif "choices" in about:
         kind = _choices(item.name, about["choices"])
-        default = kind(default)
-    elif kind in (float | None, int | None):
-        kind = Optional[float if kind == float | None else int]  # noqa: UP045  (Typer on Python 3.10 wants Optional)
+        if default is None:
+            kind = Optional[kind]  # noqa: UP045  (Typer on Python 3.10 wants Optional)
+        else:
+            default = kind(default)
+    elif kind in (float | None, int | None, Path | None):
+        kind = Optional[next(one for one in (float, int, Path) if kind == one | None)]  # noqa: UP045
     annotation = Annotated[kind, typer.Option(*names, **settings)]
     return inspect.Parameter(item.name, inspect.Parameter.KEYWORD_ONLY, default=default, annotation=annotation)
 

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable, Iterator, Sequence
+from typing import TYPE_CHECKING
 
 from rich import box
 from rich.table import Table
 
 if TYPE_CHECKING:
     from figclip_cli.adapt import AdaptSummary
-    from figclip_cli.evaluate.results import Results
+    from figclip_cli.evaluate.results import Metric, Results
 
 
 def table(title: str, *columns: str, numbers_from: int = 1) -> Table:
@@ -33,32 +34,65 @@ def adapted_modules_table(summary: AdaptSummary) -> Table:
 
 
 def results_table(results: Results) -> Table:
-    """Return metrics of base and adapted side by side, with the difference and standard errors."""
+    """Return metrics of base and adapted side by side, with the difference, standard errors and p-values.
+
+    What no metric has gets no column: the p-value, and the deviation over splits (dev).
+    """
     title = f"{results.task}, {results.dataset_id}: {results.describe_counts()}"
-    if results.adapted_name is None:
-        made = table(title, "metric", "", results.base_name, "+/-", numbers_from=2)
-        for metric in results.metrics:
-            made.add_row(metric.name, metric.arrow, f"{metric.value:.2f}", f"{metric.standard_error:.2f}")
-        return made
-    made = table(
-        title,
-        "metric",
-        "",
-        results.base_name,
-        "+/-",
-        results.adapted_name,
-        "+/-",
-        "delta",
-        "+/-",
-        numbers_from=2,
-    )
-    for metric in results.metrics:
-        values: list[Any] = [
-            metric.base_value,
-            metric.base_standard_error,
-            metric.value,
-            metric.standard_error,
-        ]
-        delta = f"{metric.delta:+.2f}", f"{metric.delta_standard_error:.2f}"
-        made.add_row(metric.name, metric.arrow, *(f"{value:.2f}" for value in values), *delta)
+    return _metrics_table(title, ("metric", ""), results, results.metrics, lambda metric: (metric.name, metric.arrow))
+
+
+def groups_table(results: Results) -> Table:
+    """Return the breakdowns of the metrics by relation, kind or class, with the number of items of each."""
+    title = f"{results.task}, {results.dataset_id}: by group"
+
+    def lead(metric: Metric) -> tuple[str, ...]:
+        return metric.name, metric.group, "" if metric.n is None else f"{metric.n:,}", metric.arrow
+
+    made = _metrics_table(title, ("metric", "group", "n", ""), results, results.groups, lead)
+    made.columns[2].justify = "right"
     return made
+
+
+def p_text(p_value: float | None) -> str:
+    """Return a p-value as ``0.012`` or ``<0.001``; nothing where there is none."""
+    if p_value is None:
+        return ""
+    return f"{p_value:.3f}" if p_value >= 0.001 else "<0.001"
+
+
+def _metrics_table(
+    title: str,
+    lead_columns: tuple[str, ...],
+    results: Results,
+    metrics: Sequence[Metric],
+    lead: Callable[[Metric], tuple[str, ...]],
+) -> Table:
+    columns = list(_columns(results, metrics))
+    made = table(title, *lead_columns, *(name for name, _ in columns), numbers_from=len(lead_columns))
+    for metric in metrics:
+        made.add_row(*lead(metric), *(show(metric) for _, show in columns))
+    return made
+
+
+def _columns(results: Results, metrics: Sequence[Metric]) -> Iterator[tuple[str, Callable[[Metric], str]]]:
+    """Yield the title of each column of numbers, and how it shows a metric."""
+    compared = results.adapted_name is not None
+    if compared:
+        yield results.base_name, lambda metric: _number(metric.base_value)
+        yield "+/-", lambda metric: _number(metric.base_standard_error)
+        if any(metric.base_deviation is not None for metric in metrics):
+            yield "dev", lambda metric: _number(metric.base_deviation)
+    yield results.adapted_name or results.base_name, lambda metric: _number(metric.value)
+    yield "+/-", lambda metric: _number(metric.standard_error)
+    if any(metric.deviation is not None for metric in metrics):
+        yield "dev", lambda metric: _number(metric.deviation)
+    if compared:
+        yield "delta", lambda metric: _number(metric.delta, "+.2f")
+        yield "+/-", lambda metric: _number(metric.delta_standard_error)
+        if any(metric.p_value is not None for metric in metrics):
+            yield "p", lambda metric: p_text(metric.p_value)
+
+
+def _number(value: float | None, form: str = ".2f") -> str:
+    return "" if value is None else format(value, form)

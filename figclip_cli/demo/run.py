@@ -9,9 +9,13 @@ from figclip_cli.adapt import AdaptSummary, SourceFiles, adapt, options_of_recip
 from figclip_cli.demo.base_model import base_model_folder
 from figclip_cli.demo.world import write_world
 from figclip_cli.errors import UsageError
-from figclip_cli.evaluate.captions import read_captions
+from figclip_cli.evaluate.datasets.captions import read_captions
+from figclip_cli.evaluate.encoders import Encoding
+from figclip_cli.evaluate.evaluation import Evaluation
+from figclip_cli.evaluate.protocols import PROTOCOLS
 from figclip_cli.evaluate.results import Results
 from figclip_cli.evaluate.retrieval import evaluate_retrieval
+from figclip_cli.evaluate.visuals import StoredClips
 from figclip_cli.export import ExportSummary, export_open_clip
 from figclip_cli.files import clear
 from figclip_cli.frames import FramesReader, SamplingRecipe, extract
@@ -80,10 +84,11 @@ def run_demo(
         reporter=reporter,
     )
     reporter.info("5/6  evaluate retrieval on clips that were never trained on")
-    results = _evaluate(files, world.captions, run, reporter)
-    for name, result in results.items():
+    evaluations = _evaluate(files, world.captions, run, reporter)
+    results = {}
+    for name, evaluation in evaluations.items():
         files[f"results, {name}"] = folder / "results" / f"retrieval-{name}.json"
-        result.write(files[f"results, {name}"])
+        results[name] = evaluation.write(files[f"results, {name}"])
     reporter.info("6/6  export")
     exported = export_open_clip(run, folder / "export" / "open-clip", reporter=reporter)
     files["exported model"] = exported.folder
@@ -105,14 +110,15 @@ def _source() -> ModelSource:
     return ModelSource(str(base_model_folder()))
 
 
-def _evaluate(files: dict[str, Path], captions: Path, run: RunFolder, reporter: Reporter) -> dict[str, Results]:
+def _evaluate(files: dict[str, Path], captions: Path, run: RunFolder, reporter: Reporter) -> dict[str, Evaluation]:
     """Score base and adapted by dense prompts of single events, and by coarse captions of whole clips."""
-    frames = FramesReader(files["test frames"])
+    encoding = Encoding(PROTOCOLS["figclip"], reporter=reporter)
+    clips = StoredClips(FramesReader(files["test frames"]), encoding.protocol)
     asked = {
         "dense": read_captions(files["test prompts"], level="event"),
         "coarse": read_captions(captions),
     }
     return {
-        name: evaluate_retrieval(load_base(run, reporter=reporter), frames, queries, run=run, reporter=reporter)
+        name: evaluate_retrieval(load_base(run, reporter=reporter), clips, queries, encoding=encoding, run=run)
         for name, queries in asked.items()
     }

@@ -13,6 +13,7 @@ from PIL import Image
 
 from figclip_cli.frames.decoder import Picture
 
+_INNER = 0.875  # 224 of 256
 _BICUBIC_REACH = 2.0  # source pixels that one output pixel sees to each side, at scale 1
 
 
@@ -25,7 +26,7 @@ def to_square(picture: Picture, size: int, crop: str = "center", pixel_aspect: f
     Args:
         picture: (H, W, 3) uint8 RGB.
         size: Side in pixels.
-        crop: ``center``, ``squash`` or ``letterbox``.
+        crop: ``center``, ``center-0.875``, ``squash`` or ``letterbox``.
         pixel_aspect: Width of a pixel over its height; what is displayed is H x (W * pixel_aspect).
 
     Returns:
@@ -38,8 +39,9 @@ def to_square(picture: Picture, size: int, crop: str = "center", pixel_aspect: f
         scale = max(height, width) / size
         new = (max(1, round(width / scale)), max(1, round(height / scale)))
         return _padded(_resized(picture, new), size)
-    long = int(size * max(height, width) / min(height, width))
-    return _center(picture, (size, long) if width <= height else (long, size), size)
+    short = round(size / _INNER) if crop == "center-0.875" else size
+    long = int(short * max(height, width) / min(height, width))
+    return _center(picture, (short, long) if width <= height else (long, short), size)
 
 
 def _resized(picture: Picture, new: tuple[int, int]) -> Picture:

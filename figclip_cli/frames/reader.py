@@ -74,7 +74,7 @@ class FramesReader:
         self._opened_by = os.getpid()
         self._place: dict[str, tuple[Path, int]] = {}
         rows: list[ClipRow] = []
-        hashes: list[str] = []
+        self._content: dict[Path, str] = {}
         self.shards: dict[Path, ShardOf | None] = {}
         for path in self.paths:
             with _explaining_damage(path), _opened(path) as file:
@@ -85,7 +85,7 @@ class FramesReader:
                     raise InputError(
                         f"{path} has another sampling recipe than {self.paths[0]}", "extract them with the same flags"
                     )
-                hashes.append(str(file.attrs["content_sha256"]))
+                self._content[path] = str(file.attrs["content_sha256"])
                 self.shards[path] = _shard(file)
                 for index, row in enumerate(_rows(file)):
                     if row.clip_id in self._place:
@@ -96,6 +96,7 @@ class FramesReader:
         self.clips = tuple(rows)
         self._rows = {row.clip_id: row for row in rows}
         self.clip_ids = tuple(row.clip_id for row in rows if row.status == "ok")
+        hashes = list(self._content.values())
         self.content_sha256 = hashes[0] if len(hashes) == 1 else sha256_of_json(hashes)
 
     def __len__(self) -> int:
@@ -155,6 +156,11 @@ class FramesReader:
         """Return what is known of a clip, whatever its status."""
         self._locate(clip_id, ok_only=False)
         return self._rows[clip_id]
+
+    def content_of_file(self, clip_id: str) -> str:
+        """Return the hash of everything in the file that holds a clip."""
+        self._locate(clip_id, ok_only=False)
+        return self._content[self._place[clip_id][0]]
 
     def stored(self, clip_id: str) -> list[bytes]:
         """Return the pictures of a clip as they are stored, JPEG or raw bytes; empty where there is none."""

@@ -16,7 +16,7 @@ Times = npt.NDArray[np.float64]
 DECODERS = ("pyav", "ffmpeg")
 STORAGES = ("jpeg", "raw")
 POLICIES = ("midpoints", "uniform", "random", "fps")
-CROPS = ("center", "squash", "letterbox")
+CROPS = ("center", "center-0.875", "squash", "letterbox")
 ROUNDING_SECONDS = 1e-9  # times made by division may fall a rounding error short of the frame they name
 MAX_FRAMES_PER_CLIP = 36_000  # an hour at 10 frames a second; what a worker holds must stay bounded
 
@@ -36,8 +36,9 @@ class SamplingRecipe:
             time in each of the equal parts; ``fps``, at a fixed rate from the start.
         fps: Frames per second of the ``fps`` policy, else 0.
         seed: Of the ``random`` policy, else 0.
-        crop: ``center`` square after resizing the short side, ``squash`` to a square, or ``letterbox``, the whole
-            picture between black bars; what open_clip calls shortest, squash and longest.
+        crop: ``center`` square after resizing the short side; ``center-0.875`` of it, the inner 7/8 (256 to 224, as
+            X-CLIP and ViFi-CLIP do); ``squash`` to a square; or ``letterbox``, the whole picture between black bars.
+            Without the second, what open_clip calls shortest, squash and longest.
         interpolation: ``bicubic``, antialiased.
         hwaccel: What ffmpeg decodes with, such as ``cuda``; empty for the processor.
     """

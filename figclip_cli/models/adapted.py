@@ -8,6 +8,7 @@ from typing import Any
 import torch
 
 from figclip_cli.errors import InputError
+from figclip_cli.files import sha256_of_file, sha256_of_json
 from figclip_cli.models.clip import Clip, load_clip
 from figclip_cli.models.contextualizer import ContextualizerConfig, VideoContextualizer
 from figclip_cli.models.lora import LoraConfig, attach_lora, load_adapter_state
@@ -64,7 +65,13 @@ def attach_run(clip: Clip, run: RunFolder, *, scale: float = 1.0) -> Clip:
     state, _ = load_tensors(run.adapter_file, "adapter")
     load_adapter_state(clip.model, state, scale=scale)
     clip.model.eval()
-    return dataclasses.replace(clip, name=run.name)
+    adapter = sha256_of_json([sha256_of_file(run.adapter_file), scale])
+    return dataclasses.replace(
+        clip,
+        name=run.name,
+        image_adapter=adapter if lora["towers"] != "text" else "",
+        text_adapter=adapter if lora["towers"] != "image" else "",
+    )
 
 
 def load_contextualizer(run: RunFolder, *, device: torch.device | str = "cpu") -> VideoContextualizer:

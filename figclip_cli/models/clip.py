@@ -64,6 +64,8 @@ class Clip:
         preprocess: How frames become input.
         tokenizer: Texts to (n, context) int64.
         sha256: Hash of all weights as loaded; identifies the base model in every result.
+        image_adapter: Hash of what was attached to the image tower since; empty for the base.
+        text_adapter: The same of the text tower.
     """
 
     model: nn.Module
@@ -73,6 +75,8 @@ class Clip:
     preprocess: Preprocess
     tokenizer: Callable[[Sequence[str]], Tensor]
     sha256: str
+    image_adapter: str = ""
+    text_adapter: str = ""
 
     @property
     def width(self) -> int:

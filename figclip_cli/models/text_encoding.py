@@ -20,8 +20,8 @@ from torch import Tensor
 
 from figclip_cli.errors import VerificationError
 from figclip_cli.models.clip import Clip
-from figclip_cli.models.text_shards import rows_not_unit
-from figclip_cli.models.text_store import PIECE_ROWS
+from figclip_cli.models.feature_shards import rows_not_unit
+from figclip_cli.models.feature_store import PIECE_ROWS
 from figclip_cli.reporting import Reporter
 
 BATCH = 256

@@ -17,13 +17,13 @@ from torch import Tensor
 from figclip_cli.files import sha256_of_json
 from figclip_cli.models.clip import Clip
 from figclip_cli.models.text_encoding import encode_in_pieces
-from figclip_cli.models.text_shards import Shard, content_hashes
-from figclip_cli.models.text_store import TextStore, locate
+from figclip_cli.models.feature_shards import Shard, content_hashes
+from figclip_cli.models.feature_store import FeatureStore, locate
 from figclip_cli.models.tokens import TokenCounter
 from figclip_cli.reporting import SILENT, Reporter
 
 CACHE_FOLDER = Path(".figclip") / "text-features"
-_KEY_VERSION = 2
+_KEY_VERSION = 3
 
 
 class TextFeatures:
@@ -118,13 +118,13 @@ def encode_distinct(
         reporter.warn(f"{len(overlong)} of {len(distinct)} texts are over the context: their end is unseen")
     key = model_key(clip)
     folder = None if cache_beside is None else cache_beside.parent / CACHE_FOLDER / key
-    store = TextStore(folder, key, clip.width, reporter)
+    store = FeatureStore(folder, key, clip.width, reporter)
     shards, places = _found_or_encoded(clip, distinct, store, reporter)
     return TextFeatures({text: row for row, text in enumerate(distinct)}, overlong, clip.width, shards, places)
 
 
 def _found_or_encoded(
-    clip: Clip, distinct: Sequence[str], store: TextStore, reporter: Reporter
+    clip: Clip, distinct: Sequence[str], store: FeatureStore, reporter: Reporter
 ) -> tuple[list[Shard], npt.NDArray[np.int64]]:
     hashes = content_hashes(distinct)
     shards = store.shards()
@@ -146,12 +146,13 @@ def _found_or_encoded(
 def model_key(clip: Clip) -> str:
     """Return 32 hex digits of all that a text's feature depends on beside the text.
 
-    That is the weights, the activation, the text tower's configuration, which has its context length, heads and
-    tokenizer, and the kind of device, whose rounding is its own: a CPU never works on features that a GPU left.
+    That is the weights, what is attached to the text tower, the activation, the text tower's configuration, which
+    has its context length, heads and tokenizer, and the kind of device, whose rounding is its own: a CPU never works
+    on features that a GPU left.
     """
     quick_gelu, text = clip.model_config.get("quick_gelu"), clip.model_config["text_cfg"]
     about = {"version": _KEY_VERSION, "weights": clip.sha256, "quick_gelu": quick_gelu, "text": text}
-    about["device"] = clip.device.type
+    about |= {"adapter": clip.text_adapter, "device": clip.device.type}
     return sha256_of_json(about)[:32]
 
 

@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from figclip_cli.errors import InputError, VerificationError
-from figclip_cli.models import text_encoding, text_shards, text_store
+from figclip_cli.models import text_encoding, feature_shards, feature_store
 from figclip_cli.models.clip import load_clip
 from figclip_cli.models.source import ModelSource
 from figclip_cli.models.text_features import CACHE_FOLDER, encode_distinct, model_key
@@ -52,8 +52,8 @@ def encoded(monkeypatch):
 @contextmanager
 def all_shards_on_disk(monkeypatch):
     with monkeypatch.context() as patch:
-        patch.setattr(text_store, "SMALL_ROWS", 0)
-        patch.setattr(text_shards, "SMALL_ROWS", 0)
+        patch.setattr(feature_store, "SMALL_ROWS", 0)
+        patch.setattr(feature_shards, "SMALL_ROWS", 0)
         yield
 
 
@@ -114,8 +114,8 @@ def test_rows_come_from_several_files_and_may_repeat(clip, beside, monkeypatch):
         assert len(shard_files(beside.parent)) == 3
         expected = encode_distinct(clip, "abcde").features
         reads = []
-        real = text_shards.FileRows.read
-        monkeypatch.setattr(text_shards.FileRows, "read", lambda self, rows: reads.extend(rows) or real(self, rows))
+        real = feature_shards.FileRows.read
+        monkeypatch.setattr(feature_shards.FileRows, "read", lambda self, rows: reads.extend(rows) or real(self, rows))
         rows = torch.tensor([[4, 0, 4], [3, 1, 4]])
         assert torch.equal(found.gather(rows), expected[rows]) and len(reads) == 4
         assert torch.equal(found.features, expected)
@@ -190,7 +190,7 @@ def test_overlong_texts_are_named(clip):
 WRITER = """
 import sys
 from pathlib import Path
-from figclip_cli.models import text_store
+from figclip_cli.models import feature_store
 from figclip_cli.models.clip import load_clip
 from figclip_cli.models.source import ModelSource
 from figclip_cli.models.text_features import encode_distinct
@@ -199,7 +199,7 @@ from figclip_cli.reporting import SilentReporter
 class Strict(SilentReporter):
     def warn(self, message): sys.exit(message)
 
-text_store.MOST_SMALL_SHARDS = 4
+feature_store.MOST_SMALL_SHARDS = 4
 clip = load_clip(ModelSource(sys.argv[1]))
 texts = [f"text {n}" for n in range(int(sys.argv[3]), int(sys.argv[4]))]
 for end in range(1, len(texts) + 1):
@@ -229,8 +229,8 @@ import torch
 from figclip_cli.models.clip import Clip, Preprocess
 from figclip_cli.models.source import ModelSource
 from figclip_cli.models.text_features import CACHE_FOLDER, encode_distinct, model_key
-from figclip_cli.models.text_shards import content_hashes
-from figclip_cli.models.text_store import TextStore
+from figclip_cli.models.feature_shards import content_hashes
+from figclip_cli.models.feature_store import FeatureStore
 from figclip_cli.reporting import SILENT
 
 def resident():
@@ -242,7 +242,7 @@ clip = Clip(torch.nn.Linear(1, 1), "none", ModelSource("none"), cfg, None, None,
 texts = [f"text {n:06}" for n in range(100_000)]
 key = model_key(clip)
 if sys.argv[2] == "write":
-    store = TextStore(beside.parent / CACHE_FOLDER / key, key, 512, SILENT)
+    store = FeatureStore(beside.parent / CACHE_FOLDER / key, key, 512, SILENT)
     for begin in range(0, 100_000, 50_000):
         torch.manual_seed(begin)
         features = torch.nn.functional.normalize(torch.randn(50_000, 512), dim=1)

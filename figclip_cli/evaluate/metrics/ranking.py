@@ -30,11 +30,18 @@ class Ranks:
         values: (n,) float64, 0-based; fractional only under ``average``.
         tied_queries: Queries whose right item scores the same as a wrong one.
         candidates: Size of the gallery that each query was ranked against.
+        best_wrong: (n,) int64, the wrong item with the highest score, of several the one with the lowest index; -1
+            where there is none. Like the next two None if it was not asked for.
+        own_scores: (n,) float32, score of the right item.
+        best_wrong_scores: (n,) float32, score of ``best_wrong``; minus infinity where there is none.
     """
 
     values: Floats
     tied_queries: int
     candidates: int
+    best_wrong: npt.NDArray[np.int64] | None = None
+    own_scores: npt.NDArray[np.float32] | None = None
+    best_wrong_scores: npt.NDArray[np.float32] | None = None
 
 
 def text_to_video_ranks(scores: npt.NDArray[np.float32], video_of_text: npt.NDArray[np.int64], *, ties: Ties) -> Ranks:
@@ -46,7 +53,7 @@ def text_to_video_ranks(scores: npt.NDArray[np.float32], video_of_text: npt.NDAr
     """
     own = scores[np.arange(len(scores)), video_of_text][:, None]  # (texts, 1)
     greater, equal = _count(scores, own)
-    return _ranks(greater, equal - 1, ties, scores.shape[1])
+    return make_ranks(greater, equal - 1, ties, scores.shape[1])
 
 
 def video_to_text_ranks(
@@ -73,11 +80,11 @@ def video_to_text_ranks(
     own = np.diagonal(best)[:, None]  # (videos, 1)
     if multi_caption == "max-per-video":
         greater, equal = _count(best.T, own)
-        return _ranks(greater, equal - 1, ties, videos)
+        return make_ranks(greater, equal - 1, ties, videos)
     greater, equal = _count(scores.T, own)
     own_equal = np.zeros(videos, dtype=np.int64)
     np.add.at(own_equal, video_of_text, scores[np.arange(len(scores)), video_of_text] == own[video_of_text, 0])
-    return _ranks(greater, equal - own_equal, ties, len(scores))
+    return make_ranks(greater, equal - own_equal, ties, len(scores))
 
 
 def _count(scores: npt.NDArray[np.float32], own: npt.NDArray[np.float32]) -> tuple[npt.NDArray[np.int64], ...]:
@@ -91,24 +98,27 @@ def _count(scores: npt.NDArray[np.float32], own: npt.NDArray[np.float32]) -> tup
     return greater, equal
 
 
-def _ranks(greater: npt.NDArray[np.int64], tied: npt.NDArray[np.int64], ties: Ties, candidates: int) -> Ranks:
+def make_ranks(greater: npt.NDArray[np.int64], tied: npt.NDArray[np.int64], ties: Ties, candidates: int) -> Ranks:
+    """Return the ranks of queries from their numbers of wrong items above and at the score of the right one."""
     return Ranks(greater + _SHARE_OF_TIES[ties] * tied, int((tied > 0).sum()), candidates)
 
 
 def retrieval_metrics(ranks: Floats) -> dict[str, Floats]:
-    """Compute R@1, R@5, R@10 (percent), MdR and MnR (1-based).
+    """Compute R@1, R@5, R@10 and their geometric mean (percent), MdR and MnR (1-based).
 
     Under the ``average`` rule a rank may be fractional. As in the collaborative-experts implementation, a hit
-    at 1 then needs rank 0 exactly, and a hit at k > 1 needs rank < k.
+    at 1 then needs rank 0 exactly, and a hit at k > 1 needs rank < k. The geometric mean is theirs too; it is 0 where
+    one of the three is.
 
     Args:
         ranks: (..., n) 0-based; leading axes (bootstrap draws) are kept.
     """
     metrics = {f"R@{k}": 100.0 * ((ranks == 0) if k == 1 else (ranks < k)).mean(axis=-1) for k in RECALL_AT}
+    metrics["gmean"] = np.cbrt(np.prod(list(metrics.values()), axis=0))
     return {**metrics, "MdR": np.median(ranks, axis=-1) + 1.0, "MnR": ranks.mean(axis=-1) + 1.0}
 
 
-HIGHER_IS_BETTER = {"R@1": True, "R@5": True, "R@10": True, "MdR": False, "MnR": False}
+HIGHER_IS_BETTER = {"R@1": True, "R@5": True, "R@10": True, "gmean": True, "MdR": False, "MnR": False}
 
 
 def bootstrap_metrics(ranks: Floats, *, draws: int, seed: int) -> dict[str, Floats]:

@@ -1,4 +1,4 @@
-"""The shared folder of text features: what is written is found, what is damaged is not believed."""
+"""The shared folder of features: what is written is found, what is damaged is not believed."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ from safetensors.torch import save_file
 
 from figclip_cli.errors import MachineError
 from figclip_cli.files import canonical_json
-from figclip_cli.models import text_shards, text_store
-from figclip_cli.models.text_shards import content_hashes
-from figclip_cli.models.text_store import TextStore, locate
+from figclip_cli.models import feature_shards, feature_store
+from figclip_cli.models.feature_shards import content_hashes
+from figclip_cli.models.feature_store import FeatureStore, locate
 from figclip_cli.reporting import SilentReporter
 
 WIDTH = 8
-ABOUT = {"format": "figclip text features", "format_version": 1, "model": "key"}
+ABOUT = {"format": "figclip features", "format_version": 1, "model": "key"}
 
 
 class Listener(SilentReporter):
@@ -34,7 +34,7 @@ def made_up(count, seed=0):
 
 def opened(tmp_path):
     listener = Listener()
-    return TextStore(tmp_path, "key", WIDTH, listener), listener.warnings
+    return FeatureStore(tmp_path, "key", WIDTH, listener), listener.warnings
 
 
 def everything(shards):
@@ -48,7 +48,7 @@ def file_of(tmp_path):
 
 @pytest.mark.parametrize("small_rows", [0, 2048])
 def test_what_is_added_is_found(tmp_path, monkeypatch, small_rows):
-    monkeypatch.setattr(text_shards, "SMALL_ROWS", small_rows)
+    monkeypatch.setattr(feature_shards, "SMALL_ROWS", small_rows)
     store, warnings = opened(tmp_path)
     wanted = content_hashes(["a", "ü", "\ud800", ""])
     store.add(wanted[:3], made_up(3))
@@ -61,7 +61,7 @@ def test_a_hash_is_compared_whole():
     hashes = content_hashes(["a", "b"])
     alike = hashes.copy()
     alike[:, 1] += 1  # the first 8 bytes agree
-    assert locate([text_shards.Shard(hashes, made_up(2))], alike).tolist() == [-1, -1]
+    assert locate([feature_shards.Shard(hashes, made_up(2))], alike).tolist() == [-1, -1]
 
 
 def saved(file, features, hashes, about):
@@ -95,7 +95,7 @@ LIES += ["no rows", "another model", "another version"]
 @pytest.mark.parametrize("small_rows", [0, 2048])
 @pytest.mark.parametrize("kind", LIES)
 def test_a_lying_shard_is_not_believed(tmp_path, monkeypatch, kind, small_rows):
-    monkeypatch.setattr(text_shards, "SMALL_ROWS", small_rows)
+    monkeypatch.setattr(feature_shards, "SMALL_ROWS", small_rows)
     lie(tmp_path / "lie.safetensors", kind)
     store, warnings = opened(tmp_path)
     assert store.shards() == [] and len(warnings) == 1 and "lie.safetensors" in warnings[0]
@@ -136,7 +136,7 @@ def test_a_folder_that_cannot_be_written_costs_one_warning(tmp_path, monkeypatch
     def fail(*_):
         raise error
 
-    monkeypatch.setattr(text_store, "write_shard", fail)
+    monkeypatch.setattr(feature_store, "write_shard", fail)
     store, warnings = opened(tmp_path)
     for seed in (1, 2):
         assert torch.equal(everything([store.add(content_hashes([str(seed)]), made_up(1, seed))]), made_up(1, seed))
@@ -144,7 +144,7 @@ def test_a_folder_that_cannot_be_written_costs_one_warning(tmp_path, monkeypatch
 
 
 def test_many_small_shards_become_one(tmp_path, monkeypatch):
-    monkeypatch.setattr(text_store, "MOST_SMALL_SHARDS", 4)
+    monkeypatch.setattr(feature_store, "MOST_SMALL_SHARDS", 4)
     store, warnings = opened(tmp_path)
     texts = "abcde"
     for number, text in enumerate(texts):
@@ -158,9 +158,9 @@ def test_many_small_shards_become_one(tmp_path, monkeypatch):
 
 
 def test_merging_leaves_large_and_damaged_shards_and_repeated_texts(tmp_path, monkeypatch):
-    monkeypatch.setattr(text_store, "MOST_SMALL_SHARDS", 2)
+    monkeypatch.setattr(feature_store, "MOST_SMALL_SHARDS", 2)
     store, warnings = opened(tmp_path)
-    big = [str(number) for number in range(text_shards.SMALL_ROWS + 200)]
+    big = [str(number) for number in range(feature_shards.SMALL_ROWS + 200)]
     store.add(content_hashes(big), made_up(len(big)))
     large = file_of(tmp_path)
     (tmp_path / "junk.safetensors").write_bytes(b"junk")
@@ -173,8 +173,8 @@ def test_merging_leaves_large_and_damaged_shards_and_repeated_texts(tmp_path, mo
 
 
 def test_one_merge_holds_a_bounded_number_of_rows(tmp_path, monkeypatch):
-    monkeypatch.setattr(text_store, "MOST_SMALL_SHARDS", 2)
-    monkeypatch.setattr(text_store, "PIECE_ROWS", 5)
+    monkeypatch.setattr(feature_store, "MOST_SMALL_SHARDS", 2)
+    monkeypatch.setattr(feature_store, "PIECE_ROWS", 5)
     store, _ = opened(tmp_path)
     for begin in range(0, 12, 3):
         store.add(content_hashes([str(number) for number in range(begin, begin + 3)]), made_up(3, begin))
@@ -194,10 +194,10 @@ def test_a_merge_or_a_listing_that_fails_costs_no_features(tmp_path, monkeypatch
     def fail(*_):
         raise OSError("stale")
 
-    monkeypatch.setattr(text_store, "MOST_SMALL_SHARDS", 1)
+    monkeypatch.setattr(feature_store, "MOST_SMALL_SHARDS", 1)
     store, warnings = opened(tmp_path)
     with monkeypatch.context() as patch:
-        patch.setattr(TextStore, "_merge", fail)
+        patch.setattr(FeatureStore, "_merge", fail)
         for number in range(3):
             store.add(content_hashes([str(number)]), made_up(1, number))
     assert sum(map(len, store.shards())) == 3 and warnings == []

@@ -1,7 +1,7 @@
-"""A folder of text features that many runs share: each text is found by the hash of its content.
+"""A folder of features that many runs share: each text, clip or image is found by the hash of its content.
 
 Shards are written once and never changed, so any number of processes may read and write at once without locks.
-Two that encode the same text at the same time keep it twice, which does no harm.
+Two that encode the same item at the same time keep it twice, which does no harm.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from safetensors import SafetensorError
 from torch import Tensor
 
 from figclip_cli.errors import FigclipError, InputError
-from figclip_cli.models.text_shards import SMALL_ROWS, Hashes, Shard, open_shard, write_shard
+from figclip_cli.models.feature_shards import SMALL_ROWS, Hashes, Shard, open_shard, write_shard
 from figclip_cli.reporting import Reporter
 
 PIECE_ROWS = 50_000  # rows of one shard: what an interrupted run loses at most, and what is held in memory
@@ -33,11 +33,11 @@ def locate(shards: Sequence[Shard], wanted: Hashes) -> npt.NDArray[np.int64]:
     order = np.argsort(known[:, 0], kind="stable")
     at = np.searchsorted(known[order, 0], wanted[:, 0])
     candidates = order[np.minimum(at, len(order) - 1)]
-    # Two texts whose first 8 bytes agree by chance hide one another: the hidden one is encoded anew, never confused.
+    # Two items whose first 8 bytes agree by chance hide one another: the hidden one is encoded anew, never confused.
     return np.where((known[candidates] == wanted).all(axis=1), candidates, -1)
 
 
-class TextStore:
+class FeatureStore:
     """The shards of one base model.
 
     Attributes:
@@ -58,7 +58,7 @@ class TextStore:
         try:
             files = sorted(self.folder.glob("*.safetensors"))
         except OSError as error:
-            self._reporter.warn(f"text features in {self.folder} cannot be listed: {error}")
+            self._reporter.warn(f"features in {self.folder} cannot be listed: {error}")
             return []
         return [shard for shard in map(self._opened, files) if shard is not None]
 
@@ -76,7 +76,7 @@ class TextStore:
                 return open_shard(file, self._model_key, self._width)
         except _WRITE_ERRORS as error:
             self._writable = False
-            self._reporter.warn(f"text features are not kept for next time: {error}")
+            self._reporter.warn(f"features are not kept for next time: {error}")
             return shard
         self._merge_small(self.folder)
         return shard
@@ -87,7 +87,7 @@ class TextStore:
         except FileNotFoundError:
             return None
         except InputError as error:
-            self._reporter.warn(f"{error.message}; its texts are encoded anew unless they are elsewhere")
+            self._reporter.warn(f"{error.message}; what it held is encoded anew unless they are elsewhere")
             return None
 
     def _merge_small(self, folder: Path) -> None:
@@ -99,7 +99,7 @@ class TextStore:
             if len(small) > MOST_SMALL_SHARDS:
                 self._merge(folder, [file for _, file in small])
         except _WRITE_ERRORS as error:
-            self._reporter.detail(f"small files of text features are not merged: {error}")
+            self._reporter.detail(f"small files of features are not merged: {error}")
 
     def _merge(self, folder: Path, files: Sequence[Path]) -> None:
         parts: dict[Path, Shard] = {}
@@ -115,5 +115,5 @@ class TextStore:
         merged = Shard(hashes[first], features[torch.from_numpy(first)])
         written = write_shard(folder, self._model_key, merged)
         for file in parts:
-            if file != written:  # a part that held all the others' texts is what was written
+            if file != written:  # a part that held all that the others hold is what was written
                 file.unlink(missing_ok=True)

@@ -1,4 +1,4 @@
-"""One file of text features: how it is written, what is believed of it, and how rows are read.
+"""One file of features: how it is written, what is believed of it, and how rows are read.
 
 Rows are read with ``pread`` and not through a memory map. A map of a file in large pages makes most of the file
 resident after a few hundred scattered rows; and a mapped file that another machine cuts or removes kills the
@@ -32,13 +32,13 @@ SMALL_ROWS = 2048  # a shard with fewer is read whole: its file may be merged aw
 _HASH_BYTES = 16
 _LENGTH_TOLERANCE = 1e-3
 _ROWS_TRIED = 64
-_FORMAT = "figclip text features"
+_FORMAT = "figclip features"
 _FORMAT_VERSION = 1
 
 
-def content_hashes(texts: Sequence[str]) -> Hashes:
-    """Return (n, 2) uint64, the first 16 bytes of the SHA-256 of each text's UTF-8."""
-    digests = (hashlib.sha256(text.encode("utf-8", "surrogatepass")).digest()[:_HASH_BYTES] for text in texts)
+def content_hashes(contents: Sequence[str]) -> Hashes:
+    """Return (n, 2) uint64: 16 bytes of the SHA-256 of each text, or of what names an image or clip by its content."""
+    digests = (hashlib.sha256(text.encode("utf-8", "surrogatepass")).digest()[:_HASH_BYTES] for text in contents)
     return np.frombuffer(b"".join(digests), dtype="<u8").reshape(-1, 2)
 
 
@@ -79,12 +79,12 @@ class FileRows:
             for begin, end in zip([0, *ends], ends, strict=False):
                 self._fill(view[begin * stride : end * stride], self._start + int(rows[begin]) * stride)
         except OSError as error:
-            raise InputError(f"text features {self._file} cannot be read: {error}", "run it again") from error
+            raise InputError(f"features {self._file} cannot be read: {error}", "run it again") from error
         wrong = rows_not_unit(features)
         if wrong:
             raise InputError(
-                f"text features {self._file} are damaged: {wrong} of {len(rows)} rows are not of unit length",
-                "remove the file; its texts are then encoded anew",
+                f"features {self._file} are damaged: {wrong} of {len(rows)} rows are not of unit length",
+                "remove the file; what it held is then encoded anew",
             )
         return features
 
@@ -98,10 +98,10 @@ class FileRows:
 
 @dataclass(frozen=True)
 class Shard:
-    """Features of some texts.
+    """Features of some items: texts, clips or images.
 
     Attributes:
-        hashes: Content hash of each text.
+        hashes: Content hash of each item.
         features: (n, D) float32 in memory, or in a file.
     """
 
@@ -152,7 +152,7 @@ def open_shard(file: Path, model_key: str, width: int) -> Shard:
     except FileNotFoundError:
         raise
     except (SafetensorError, OSError, KeyError, TypeError, ValueError, struct.error) as error:
-        raise InputError(f"text features {file} cannot be used: {error}", "remove the file") from error
+        raise InputError(f"features {file} cannot be used: {error}", "remove the file") from error
     count = len(hashes)
     if count < SMALL_ROWS:
         return Shard(hashes, rows.read(np.arange(count)))

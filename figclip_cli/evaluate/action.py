@@ -1,0 +1,142 @@
+"""Zero-shot action recognition: each clip's frames against the names of all classes, put into prompts."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from figclip_cli.evaluate.action_numbers import ActionNumbers, ScoredSplit
+from figclip_cli.evaluate.datasets.action_sets import ActionClip, ActionSet, ActionSplit
+from figclip_cli.evaluate.datasets.class_names import spoken
+from figclip_cli.evaluate.datasets.prompt_sets import (
+    PromptSet,
+    class_features,
+    prompt_set,
+    read_templates,
+    texts_of,
+)
+from figclip_cli.evaluate.encoders import Encoder, Encoding, encoders
+from figclip_cli.evaluate.evaluation import (
+    SCORES,
+    Evaluation,
+    failed_names,
+    model_facts,
+    require_same_looks,
+    split_present,
+)
+from figclip_cli.evaluate.metrics.classification import Classified, classify, exact_scores
+from figclip_cli.evaluate.metrics.ranking import Ties
+from figclip_cli.evaluate.results import Results
+from figclip_cli.evaluate.task_options import ActionOptions
+from figclip_cli.evaluate.visuals import StoredClips, VisualFeatures
+from figclip_cli.models.clip import Clip
+from figclip_cli.run_folder import RunFolder
+
+
+def evaluate_action(
+    clip: Clip,
+    source: StoredClips,
+    actions: ActionSet,
+    *,
+    encoding: Encoding,
+    run: RunFolder | None = None,
+    options: ActionOptions | None = None,
+) -> Evaluation:
+    """Classify the clips of every split with the base model and, with a run, the adapted one.
+
+    Args:
+        clip: The base model. With a run its adapter is attached to it, in place.
+        encoding: Its protocol names the prompt set, unless ``options.templates`` has one.
+        run: A finished run that started from this base.
+
+    Raises:
+        InputError: No clip of a split has frames.
+        VerificationError: A model gives features that are not finite.
+    """
+    options = options or ActionOptions()
+    protocol = encoding.protocol
+    prompts = read_templates(options.templates) if options.templates else _prompts(protocol.prompts, actions)
+    wanted = [(one.clip_id, None) for split in actions.splits for one in split.clips]
+    looks, missing = split_present(source, list(dict.fromkeys(wanted)))
+    splits: list[ScoredSplit] = []
+    tested: list[Encoder] = []
+    first: VisualFeatures | None = None
+    for encoder in encoders(clip, run, encoding):
+        found = encoder.looks(source, looks)
+        require_same_looks(first, found, encoder)
+        if first is None:
+            first, missing = found, missing | failed_names(found)
+            splits = [_present(split, found) for split in actions.splits]
+        for split in splits:
+            classes = _class_features(encoder, split.split, prompts)
+            split.classified[encoder.label] = _classify(found, split.clips, classes, options.ties)  # type: ignore[arg-type]
+        tested.append(encoder)
+    numbers = ActionNumbers(splits)
+    models, seeds = model_facts(tested)
+    results = Results(
+        task="zero-shot action recognition",
+        dataset_id=actions.dataset_id,
+        dataset_sha256=actions.sha256,
+        asked={"clips": len(set(wanted))},
+        evaluated={"clips": len({one.clip_id for split in splits for one in split.clips})},
+        missing=missing,
+        protocol={
+            **protocol.as_dict(),
+            "prompts": prompts.name,
+            "templates": list(prompts.templates),
+            "ties": options.ties,
+            "tied_clips": numbers.tied(),
+            "list_format": actions.format,
+            "list_choices": actions.choices,
+            "splits": {split.split.name: _counts(split) for split in splits},
+            "deviation_over_splits": "sample standard deviation, n - 1",
+            "scores": SCORES,
+            "zero_shot": True,
+            "contextualizer": False,
+            "frames": source.reader.recipe.as_dict(),
+            "frames_content_sha256": source.reader.content_sha256,
+            "bootstrap_draws": numbers.resampling.draws,
+        },
+        models=models,
+        metrics=tuple(numbers.metrics()),
+        groups=tuple(numbers.groups()),
+        seeds=seeds,
+    )
+    return Evaluation(results, numbers.samples)
+
+
+def _prompts(name: str, actions: ActionSet) -> PromptSet:
+    return prompt_set(name, dataset_id=actions.dataset_id)
+
+
+def _present(split: ActionSplit, found: VisualFeatures) -> ScoredSplit:
+    there = {clip_id for clip_id, _ in found.looks}
+    return ScoredSplit(split, tuple(clip for clip in split.clips if clip.clip_id in there), {})
+
+
+def _counts(split: ScoredSplit) -> dict[str, int]:
+    return {"classes": len(split.split.classes), "asked": len(split.split.clips), "evaluated": len(split.clips)}
+
+
+def _class_features(encoder: Encoder, split: ActionSplit, prompts: PromptSet) -> Tensor:
+    """Return (classes, D) float32 on the CPU."""
+    protocol = encoder.encoding.protocol
+    names = [spoken(name, protocol.class_names) for name in split.classes]  # type: ignore[arg-type]
+    texts = texts_of(prompts, names)
+    flat = [text for of_class in texts for text in of_class]
+    if protocol.prompt_averaging == "mean-l2":
+        features = encoder.raw_texts(flat)
+    else:
+        encoded = encoder.texts(flat)
+        features = encoded.gather(encoded.rows(flat))
+    return class_features(features.unflatten(0, (len(texts), -1)), protocol.prompt_averaging)  # type: ignore[arg-type]
+
+
+def _classify(found: VisualFeatures, clips: Sequence[ActionClip], classes: Tensor, ties: Ties) -> Classified:
+    row_of = {clip_id: row for row, (clip_id, _) in enumerate(found.looks)}
+    videos = found.take(torch.tensor([row_of[clip.clip_id] for clip in clips], dtype=torch.int64))
+    labels = np.array([clip.label for clip in clips], dtype=np.int64)
+    return classify(exact_scores(videos.numpy(), classes.numpy()), labels, ties=ties)

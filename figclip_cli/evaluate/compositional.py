@@ -1,0 +1,154 @@
+"""Compositional benchmarks: does the right text score higher than one that differs in a word, a role, an order?"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+
+from figclip_cli.evaluate.compositional_numbers import CompositionalNumbers, Scored
+from figclip_cli.evaluate.datasets.choices import Choice, Compositional, Look
+from figclip_cli.evaluate.encoders import Encoder, Encoding, encoders
+from figclip_cli.evaluate.evaluation import (
+    SCORES,
+    Evaluation,
+    failed_names,
+    model_facts,
+    name_of,
+    require_same_looks,
+    split_present,
+)
+from figclip_cli.evaluate.metrics.choices import choice_outcomes, winoground_outcomes
+from figclip_cli.evaluate.results import Results
+from figclip_cli.evaluate.task_options import CompositionalOptions
+from figclip_cli.evaluate.visuals import ImageFiles, StoredClips, VisualFeatures
+from figclip_cli.models.clip import Clip
+from figclip_cli.models.text_features import TextFeatures
+from figclip_cli.run_folder import RunFolder
+
+_PAIRS_AT_ONCE = 8192
+
+
+def evaluate_compositional(
+    clip: Clip,
+    source: ImageFiles | StoredClips,
+    benchmark: Compositional,
+    *,
+    encoding: Encoding,
+    run: RunFolder | None = None,
+    options: CompositionalOptions | None = None,
+) -> Evaluation:
+    """Score each item's texts against what it looks at, with the base model and, with a run, the adapted one.
+
+    Args:
+        clip: The base model. With a run its adapter is attached to it, in place.
+        source: Where the benchmark's images or clips are.
+        run: A finished run that started from this base.
+
+    Raises:
+        InputError: Not one image or clip is there.
+        VerificationError: A model gives features that are not finite.
+    """
+    options = options or CompositionalOptions()
+    wanted = list(dict.fromkeys(_look(look) for choice in benchmark.choices for look in choice.looks))
+    looks, missing = split_present(source, wanted)
+    choices = _with_looks(benchmark.choices, looks)
+    scored: dict[str, Scored] = {}
+    tested: list[Encoder] = []
+    first: VisualFeatures | None = None
+    overlong = 0
+    for encoder in encoders(clip, run, encoding):
+        found = encoder.looks(source, looks)
+        require_same_looks(first, found, encoder)
+        if first is None:
+            first, missing = found, missing | failed_names(found)
+            choices = _with_looks(choices, found.looks)
+        texts = encoder.texts([text for choice in choices for text in choice.texts])
+        scored[encoder.label], overlong = _score(choices, found, texts), len(texts.overlong)
+        tested.append(encoder)
+    asked = len(set(map(name_of, wanted)))
+    return _evaluation(benchmark, choices, scored, tested, options, encoding, missing, asked, overlong, source)
+
+
+def _look(look: Look) -> Any:
+    return (look.image, look.box) if look.image is not None else (look.clip_id, look.event_index)
+
+
+def _with_looks(choices: Sequence[Choice], looks: Sequence[Any]) -> list[Choice]:
+    there = set(looks)
+    return [choice for choice in choices if all(_look(look) in there for look in choice.looks)]
+
+
+def _score(choices: Sequence[Choice], found: VisualFeatures, texts: TextFeatures) -> Scored:
+    """Score every text of an item against every look of it."""
+    row_of = {look: row for row, look in enumerate(found.looks)}
+    pairs = [(row_of[_look(look)], text) for choice in choices for text in choice.texts for look in choice.looks]
+    scores = _pair_scores(found, texts, np.array([row for row, _ in pairs]), [text for _, text in pairs])
+    if len(choices[0].looks) == 2:
+        square = scores.reshape(-1, 2, 2)  # texts by images
+        return Scored(winoground_outcomes(square), square[:, :, 0].argmax(axis=1))
+    by_item = np.split(scores, np.cumsum([len(choice.texts) for choice in choices])[:-1])
+    return Scored({"": choice_outcomes(by_item)}, np.array([row.argmax() for row in by_item]))
+
+
+def _pair_scores(
+    found: VisualFeatures, texts: TextFeatures, look_rows: npt.NDArray[np.int64], words: Sequence[str]
+) -> npt.NDArray[np.float32]:
+    """Return dot products (pairs,) taken in float64 and rounded once to float32, so that equal texts tie exactly."""
+    text_rows = texts.rows(words)
+    scores = torch.empty(len(words))
+    for start in range(0, len(words), _PAIRS_AT_ONCE):
+        part = slice(start, start + _PAIRS_AT_ONCE)
+        seen = found.take(torch.from_numpy(look_rows[part])).double()
+        scores[part] = (seen * texts.gather(text_rows[part]).double()).sum(dim=1)
+    return scores.numpy()
+
+
+def _evaluation(
+    benchmark: Compositional,
+    choices: Sequence[Choice],
+    scored: Mapping[str, Scored],
+    tested: Sequence[Encoder],
+    options: CompositionalOptions,
+    encoding: Encoding,
+    missing: Mapping[str, str],
+    asked_looks: int,
+    overlong: int,
+    source: ImageFiles | StoredClips,
+) -> Evaluation:
+    table = CompositionalNumbers(benchmark, choices, scored, options.ties)
+    models, seeds = model_facts(tested)
+    seen = {name_of(_look(look)) for choice in choices for look in choice.looks}
+    protocol: dict[str, Any] = {
+        **encoding.protocol.as_dict(),
+        "benchmark": benchmark.benchmark,
+        "remarks": benchmark.remarks,
+        "ties": {part: table.rule_of_ties(part) for part in table.parts},
+        "tied_items": {
+            model: {name or "all": int(outcomes.tied.sum()) for name, outcomes in one.outcomes.items()}
+            for model, one in scored.items()
+        },
+        "scores": SCORES,
+        "contextualizer": False,
+        "crop": source.crop if isinstance(source, ImageFiles) else source.reader.recipe.crop,
+        "frames": None if isinstance(source, ImageFiles) else source.reader.recipe.as_dict(),
+        "overlong_texts": overlong,
+        "bootstrap_draws": table.resampling.draws,
+    }
+    results = Results(
+        task="compositional",
+        dataset_id=benchmark.dataset_id,
+        dataset_sha256=benchmark.sha256,
+        asked={"items": len(benchmark.choices), source.unit: asked_looks},
+        evaluated={"items": len(choices), source.unit: len(seen)},
+        missing=missing,
+        protocol=protocol,
+        models=models,
+        metrics=tuple(table.metrics()),
+        groups=tuple(table.groups()),
+        seeds=seeds | ({"order": options.order_seed} if benchmark.benchmark.endswith("order") else {}),
+    )
+    return Evaluation(results, table.samples)

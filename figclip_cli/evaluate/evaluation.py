@@ -1,0 +1,94 @@
+"""What a task module returns: the results, and what each model made of each item."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from figclip_cli.errors import InputError
+from figclip_cli.evaluate.encoders import Encoder
+from figclip_cli.evaluate.results import Results
+from figclip_cli.evaluate.samples import Sample
+from figclip_cli.evaluate.visuals import VisualFeatures
+from figclip_cli.evaluate.visuals.source import LookSource
+
+BOOTSTRAP_SEED = 0
+SCORES = "float64 dot products, rounded to float32"
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """Results of one task.
+
+    Attributes:
+        results: Everything but the items.
+        samples: Makes the items' outcomes, one after another.
+    """
+
+    results: Results
+    samples: Callable[[], Iterator[Sample]]
+
+    def write(self, path: Path, *, samples: bool = True) -> Results:
+        """Write the results and, beside them, the samples; return the results as written."""
+        return self.results.write(path, self.samples() if samples else None)
+
+
+def require_same_looks(first: VisualFeatures | None, now: VisualFeatures, encoder: Encoder) -> None:
+    """Refuse two models that did not see the same.
+
+    Raises:
+        InputError: A picture changed or went away between the two.
+    """
+    if first is not None and now.looks != first.looks:
+        differing = set(first.looks) ^ set(now.looks)
+        raise InputError(
+            f"{len(differing)} looks were read for one model and not for {encoder.clip.name}, such as "
+            f"{min(map(str, differing))}",
+            "did a file change meanwhile? run it again",
+        )
+
+
+def split_present(source: LookSource, wanted: Sequence[Any]) -> tuple[list[Any], dict[str, str]]:
+    """Return the looks that are there, and the clips or images of the others with the reason.
+
+    Raises:
+        InputError: Not one is there, or the source can never have one.
+    """
+    source.check(wanted)
+    reasons = {name: source.why_missing(name) for name in dict.fromkeys(map(name_of, wanted))}
+    missing = {name: why for name, why in sorted(reasons.items()) if why is not None}
+    present = [look for look in wanted if name_of(look) not in missing]
+    if not present:
+        first, why = next(iter(missing.items()))
+        raise InputError(
+            f"not one of the {len(missing)} {source.unit} asked for is there: '{first}': {why}; {source.example()}",
+            "clip ids are the video files' names without ending; images are looked for under --images",
+        )
+    return present, missing
+
+
+def name_of(look: Any) -> str:
+    """Return the clip or image of a look."""
+    return str(look[0])
+
+
+def failed_names(found: VisualFeatures) -> dict[str, str]:
+    """Return the clips or images that could not be read, with the reason.
+
+    Raises:
+        InputError: Not one could be read.
+    """
+    if not len(found):
+        raise InputError(f"not one could be read: {next(iter(found.failed.values()))}", "fetch or extract them again")
+    return {name_of(look): why for look, why in found.failed.items()}
+
+
+def model_facts(encoders: Sequence[Encoder]) -> tuple[dict[str, Mapping[str, Any]], dict[str, int]]:
+    """Return what the results say of the models, and the seeds that their numbers depend on."""
+    models: dict[str, Mapping[str, Any]] = {encoder.label: encoder.about for encoder in encoders}
+    seeds = {"bootstrap": BOOTSTRAP_SEED}
+    for encoder in encoders:
+        seeds |= encoder.seeds
+    return models, seeds

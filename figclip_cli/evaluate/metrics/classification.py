@@ -1,0 +1,177 @@
+"""Classification metrics from exact scores, with ties counted and the tie rule explicit."""
+
+from __future__ import annotations
+
+import statistics
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from figclip_cli.errors import InputError, VerificationError
+from figclip_cli.evaluate.metrics.ranking import Floats, Ties, text_to_video_ranks
+
+Integers = npt.NDArray[np.int64]
+TOP_K = (1, 5)
+
+_BLOCK_ROWS = 512
+
+
+@dataclass(frozen=True)
+class Classified:
+    """What a model says of each clip.
+
+    Attributes:
+        labels: (n,) int64, index of the right class.
+        ranks: (n,) float64, 0-based rank of the right class; fractional only under ``average``.
+        tied: (n,) int64, wrong classes that score the same as the right one.
+        chosen: (n,) int64, class of the best score, the lowest index of several.
+        margins: (n,) float64, score of the right class minus the best score of a wrong one.
+        classes: Number of classes that compete.
+    """
+
+    labels: Integers
+    ranks: Floats
+    tied: Integers
+    chosen: Integers
+    margins: Floats
+    classes: int
+
+    @property
+    def tied_clips(self) -> int:
+        """Clips whose right class scores the same as a wrong one."""
+        return int((self.tied > 0).sum())
+
+
+@dataclass(frozen=True)
+class PerClass:
+    """Accuracy class by class.
+
+    Attributes:
+        mean: Mean over the classes that have clips, percent.
+        of_class: (classes,) float64, percent; NaN for a class without clips.
+        without_clips: Number of classes without clips.
+    """
+
+    mean: float
+    of_class: Floats
+    without_clips: int
+
+
+@dataclass(frozen=True)
+class OverSplits:
+    """One metric over several splits.
+
+    Attributes:
+        mean: Mean over splits.
+        deviation: Sample standard deviation over splits (n - 1 in the denominator), or None for a single split.
+        splits: Number of splits.
+    """
+
+    mean: float
+    deviation: float | None
+    splits: int
+
+
+def exact_scores(videos: npt.NDArray[np.float32], classes: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
+    """Return dot products taken in float64 and rounded once to float32, in blocks of rows.
+
+    A float32 product depends on the order of its sums, so the score of a clip could depend on its neighbours. Float64
+    keeps that far below the rounding, so equal features tie.
+
+    Args:
+        videos: (N, D) features.
+        classes: (C, D) features.
+
+    Returns:
+        (N, C) float32.
+    """
+    columns = np.asarray(classes, dtype=np.float64).T
+    scores = np.empty((len(videos), columns.shape[1]), dtype=np.float32)
+    for start in range(0, len(videos), _BLOCK_ROWS):
+        rows = slice(start, start + _BLOCK_ROWS)
+        scores[rows] = np.asarray(videos[rows], dtype=np.float64) @ columns
+    return scores
+
+
+def classify(scores: npt.NDArray[np.float32], labels: Integers, *, ties: Ties) -> Classified:
+    """Rank the right class of each clip among all classes.
+
+    Args:
+        scores: (clips, classes) float32.
+        labels: (clips,) int64, index of the right class.
+        ties: What a wrong class with the same score counts.
+
+    Raises:
+        InputError: There is no clip, or there are fewer than two classes.
+        ValueError: A label is no index of a class, or the shapes differ.
+        VerificationError: A score is not finite.
+    """
+    clips, classes = scores.shape
+    if clips == 0 or classes < 2:
+        raise InputError(f"{clips} clips of {classes} classes", "classification needs a clip and two classes")
+    if labels.shape != (clips,) or labels.min() < 0 or labels.max() >= classes:
+        raise ValueError(f"labels {labels.shape} do not fit scores {scores.shape}")
+    if not np.isfinite(scores).all():
+        raise VerificationError("a score of a clip is not finite", "the features of a model are damaged")
+    ranks = text_to_video_ranks(scores, labels, ties=ties).values
+    tied, margins = _tied_and_margins(scores, labels)
+    return Classified(labels, ranks, tied, scores.argmax(axis=1).astype(np.int64), margins, classes)
+
+
+def _tied_and_margins(scores: npt.NDArray[np.float32], labels: Integers) -> tuple[Integers, Floats]:
+    tied, margins = np.empty(len(scores), dtype=np.int64), np.empty(len(scores), dtype=np.float64)
+    for start in range(0, len(scores), _BLOCK_ROWS):
+        rows = slice(start, start + _BLOCK_ROWS)
+        block = scores[rows].astype(np.float64)
+        at = np.arange(len(block)), labels[rows]
+        right = block[at]
+        tied[rows] = (block == right[:, None]).sum(axis=1) - 1
+        block[at] = -np.inf
+        margins[rows] = right - block.max(axis=1)
+    return tied, margins
+
+
+def hits(ranks: Floats, k: int) -> npt.NDArray[np.bool_]:
+    """Return which right classes are among the first ``k``: rank 0 exactly for ``k`` = 1, else rank < ``k``.
+
+    Under ``average`` a tie for the first place has rank 0.5 or more, and is no hit at 1, as in
+    :func:`~figclip_cli.evaluate.metrics.ranking.retrieval_metrics`.
+
+    Args:
+        ranks: (..., n) 0-based.
+    """
+    return (ranks == 0) if k == 1 else (ranks < k)
+
+
+def accuracy_metrics(ranks: Floats) -> dict[str, Floats]:
+    """Compute ``top-1`` and ``top-5`` accuracy over clips and their mean ``avg`` (ViCLIP's AVG), percent.
+
+    Args:
+        ranks: (..., n) 0-based; leading axes (bootstrap draws) are kept.
+    """
+    top1, top5 = (100.0 * hits(ranks, k).mean(axis=-1) for k in TOP_K)
+    return {"top-1": top1, "top-5": top5, "avg": (top1 + top5) / 2}
+
+
+def per_class_accuracy(classified: Classified, k: int = 1) -> PerClass:
+    """Compute the accuracy at ``k`` of each class, and their mean over the classes that have clips."""
+    count = np.bincount(classified.labels, minlength=classified.classes)
+    right = np.bincount(classified.labels, weights=hits(classified.ranks, k), minlength=classified.classes)
+    present = count > 0
+    of_class = np.full(classified.classes, np.nan)
+    of_class[present] = 100.0 * right[present] / count[present]
+    return PerClass(float(of_class[present].mean()), of_class, int((~present).sum()))
+
+
+def over_splits(values: Sequence[float]) -> OverSplits:
+    """Return mean and sample standard deviation (n - 1) of one metric's values, one per split.
+
+    Raises:
+        ValueError: There are no values.
+    """
+    if not values:
+        raise ValueError("no splits")
+    deviation = statistics.stdev(values) if len(values) > 1 else None
+    return OverSplits(statistics.fmean(values), deviation, len(values))

@@ -1,0 +1,189 @@
+"""Features of looks, each encoded once per model and kept by its content.
+
+A feature depends on the model, the pixels and the precision alone. The pooling is applied when it is read, so the
+three conventions share what is kept.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+
+from figclip_cli.errors import InputError, VerificationError
+from figclip_cli.evaluate.visuals.encoding import encode_looks
+from figclip_cli.evaluate.visuals.packing import unpack
+from figclip_cli.evaluate.visuals.source import LookSource
+from figclip_cli.files import sha256_of_json
+from figclip_cli.models.clip import Clip
+from figclip_cli.models.feature_shards import Shard, content_hashes, rows_not_unit
+from figclip_cli.models.feature_store import FeatureStore, locate
+from figclip_cli.models.pooling import Pooling
+from figclip_cli.reporting import SILENT, Reporter
+
+CACHE_FOLDER = Path(".figclip") / "visual-features"
+_KEY_VERSION = 1
+_PIECE_LOOKS, _PIECE_SECONDS = 20_000, 60.0  # what an interrupted run loses at most
+
+
+@dataclass(frozen=True)
+class VisualFeatures:
+    """Pooled features of n looks; they are read from where they are kept when asked for.
+
+    Attributes:
+        looks: The looks that have a feature, in the order asked.
+        failed: The others, with the reason.
+        width: D.
+        pooling: How frames became one feature.
+    """
+
+    looks: tuple[Any, ...]
+    failed: Mapping[Any, str]
+    width: int
+    pooling: Pooling
+    _shards: Sequence[Shard]
+    _places: npt.NDArray[np.int64]
+
+    def __len__(self) -> int:
+        return len(self.looks)
+
+    def rows(self, start: int, stop: int) -> Tensor:
+        """Return features ``start`` to ``stop``, (stop - start, D) float32 on the CPU."""
+        return self.take(torch.arange(start, stop))
+
+    def take(self, index: Tensor) -> Tensor:
+        """Return the features at ``index`` (n,) int64, (n, D) float32 on the CPU."""
+        places = self._places[index.cpu().numpy()]
+        packed = torch.empty(len(places), 2 * self.width)
+        start = 0
+        for shard in self._shards:
+            here = np.flatnonzero((places >= start) & (places < start + len(shard)))
+            if len(here):
+                packed[torch.from_numpy(here)] = shard.read(places[here] - start)
+            start += len(shard)
+        return unpack(packed, self.pooling)
+
+    def all(self) -> Tensor:
+        """Return all features, (n, D) float32."""
+        return self.rows(0, len(self))
+
+
+def visual_key(clip: Clip, precision: str) -> str:
+    """Return 32 hex digits of all that a feature depends on beside the pixels."""
+    about = {
+        "version": _KEY_VERSION,
+        "weights": clip.sha256,
+        "adapter": clip.image_adapter,
+        "quick_gelu": clip.model_config.get("quick_gelu"),
+        "vision": clip.model_config["vision_cfg"],
+        "mean": clip.preprocess.mean,
+        "std": clip.preprocess.std,
+        "precision": precision,
+        "device": clip.device.type,
+    }
+    return sha256_of_json(about)[:32]
+
+
+def visual_features(
+    clip: Clip,
+    source: LookSource,
+    looks: Sequence[Any],
+    *,
+    pooling: Pooling,
+    precision: str = "fp32",
+    cache: Path | None = None,
+    reporter: Reporter = SILENT,
+) -> VisualFeatures:
+    """Encode the looks that were not encoded before with this model.
+
+    Args:
+        looks: Distinct looks that ``source`` reads.
+        cache: Features are kept in ``.figclip/visual-features/`` in this folder, for all runs; None keeps nothing.
+
+    Returns:
+        The features of all looks that could be read; the others are named with the reason.
+
+    Raises:
+        VerificationError: The model gives a feature that is not finite, or zero.
+    """
+    key = visual_key(clip, precision)
+    store = FeatureStore(None if cache is None else cache / CACHE_FOLDER / key, key, 2 * clip.width, reporter)
+    known, failed = _identified(source, looks, reporter)
+    hashes = content_hashes(list(known.values()))
+    shards = store.shards()
+    places = locate(shards, hashes)
+    if cache is not None:
+        reporter.detail(f"features of {int((places >= 0).sum())} of {len(known)} {source.unit} are in {store.folder}")
+    names = list(known)
+    missing = np.flatnonzero(places < 0)
+    _, first = np.unique(hashes[missing], axis=0, return_index=True)  # equal pixels under two names: encoded once
+    todo = missing[np.sort(first)]
+    for rows, features in _pieces(clip, source, names, todo, precision, failed, reporter):
+        shards.append(store.add(np.ascontiguousarray(hashes[rows]), features))
+    places[missing] = locate(shards, hashes[missing])
+    kept = np.flatnonzero(places >= 0)
+    unread = {known[look]: why for look, why in failed.items() if look in known}
+    failed |= {names[row]: unread[known[names[row]]] for row in np.flatnonzero(places < 0)}
+    return VisualFeatures(tuple(names[row] for row in kept), failed, clip.width, pooling, shards, places[kept])
+
+
+def _identified(source: LookSource, looks: Sequence[Any], reporter: Reporter) -> tuple[dict[Any, str], dict[Any, str]]:
+    """Return what names each look by its content, and why the others have no such name."""
+    known: dict[Any, str] = {}
+    failed: dict[Any, str] = {}
+    with reporter.track(f"find {source.unit}", len(looks), source.unit) as progress:
+        for look in looks:
+            try:
+                known[look] = source.identity(look)
+            except InputError as error:
+                failed[look] = error.message
+            progress.advance()
+    return known, failed
+
+
+def _pieces(
+    clip: Clip,
+    source: LookSource,
+    names: Sequence[Any],
+    missing: npt.NDArray[np.int64],
+    precision: str,
+    failed: dict[Any, str],
+    reporter: Reporter,
+) -> Iterator[tuple[npt.NDArray[np.int64], Tensor]]:
+    """Yield row numbers with their packed features, (n, 2 D); looks that cannot be read go to ``failed``."""
+    if not len(missing):
+        return
+    rows: list[int] = []
+    features: list[Tensor] = []
+    begun = time.monotonic()
+    with reporter.track(f"encode {source.unit} with {clip.name}", len(missing), source.unit) as progress:
+        for number, found in encode_looks(clip, source, [names[row] for row in missing], precision=precision):
+            progress.advance(failed=int(isinstance(found, InputError)))
+            if isinstance(found, InputError):
+                failed[names[missing[number]]] = found.message
+                continue
+            rows.append(int(missing[number]))
+            features.append(found)
+            if len(rows) >= _PIECE_LOOKS or time.monotonic() - begun > _PIECE_SECONDS:
+                yield np.array(rows), _checked(clip, features)
+                rows, features, begun = [], [], time.monotonic()
+    if rows:
+        yield np.array(rows), _checked(clip, features)
+
+
+def _checked(clip: Clip, features: Sequence[Tensor]) -> Tensor:
+    joined = torch.stack(list(features))
+    wrong = rows_not_unit(joined)
+    if wrong:
+        raise VerificationError(
+            f"{clip.name} gives {wrong} of {len(joined)} features that are not finite or are zero",
+            "its weights are damaged",
+        )
+    return joined

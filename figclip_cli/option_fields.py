@@ -1,0 +1,54 @@
+"""Fields of options classes that are also flags: one place for a default, its help and its check. No torch here."""
+
+from __future__ import annotations
+
+from dataclasses import field, fields
+from typing import Any
+
+from figclip_cli.errors import UsageError, nearest
+
+
+def flag(default: Any, text: str, panel: str, **extra: Any) -> Any:
+    """Return a dataclass field with the metadata that ``commands/option_flags.py`` makes a flag of.
+
+    Args:
+        text: Help of the flag.
+        panel: Heading of the help under which it stands.
+        extra: ``choices``, ``min``, ``also``, ``written`` and ``metavar``, as that module explains them.
+    """
+    metadata = {"help": text, "panel": panel, **extra}
+    if isinstance(default, dict):
+        return field(default_factory=dict, metadata=metadata)
+    return field(default=default, metadata=metadata)
+
+
+def spelled(name: str) -> str:
+    """Return the flag of a field."""
+    return "--" + name.replace("_", "-")
+
+
+def refuse_below(options: Any, least: int, *names: str, verb: str) -> None:
+    """Refuse options of which one of ``names`` is below ``least``; None passes.
+
+    Args:
+        verb: For the hint, for example ``adapt``.
+
+    Raises:
+        UsageError: Names the flag and its value.
+    """
+    for name in names:
+        value = getattr(options, name)
+        if value is not None and value < least:
+            raise UsageError(f"{spelled(name)} must be at least {least}, got {value}", f"see figclip {verb} --help")
+
+
+def check_choices(options: Any) -> None:
+    """Refuse options of which a field with ``choices`` has another value; None passes where it is the default.
+
+    Raises:
+        UsageError: Names the flag, its value and the nearest choice.
+    """
+    for item in fields(options):
+        choices, value = item.metadata.get("choices"), getattr(options, item.name)
+        if choices and value not in choices and not (value is None and item.default is None):
+            raise UsageError(f"{spelled(item.name)} cannot be '{value}'", nearest(str(value), choices))

@@ -1,0 +1,225 @@
+"""``figclip search`` and ``figclip embed`` as typed: tables, pipes, sheets, the cache, exit codes and Ctrl-C."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import h5py
+import numpy as np
+import pytest
+from PIL import Image
+
+from figclip_cli.evaluate.embedding_files import read_features
+from figclip_cli.frames import FramesReader
+from figclip_cli.frames.contact_sheet import write_contact_sheet
+from figclip_cli.models.clip import load_clip
+from figclip_cli.models.source import ModelSource
+
+QUERY = "a man walks in the street"
+
+
+@pytest.fixture(scope="module")
+def lab(prepared, finished_run, tmp_path_factory):
+    """A folder with frames, a base model, a finished run, images, texts, and frames of which some are bad."""
+    folder = tmp_path_factory.mktemp("lab")
+    for name in ("base-model", "runs", "vidsitu"):
+        shutil.copytree(prepared / name, folder / name)
+    shutil.copy(prepared / "frames.h5", folder)
+    config = folder / "runs" / "quick" / "config.json"
+    config.write_text(config.read_text().replace(str(prepared / "base-model"), "base-model"))
+    (folder / "images").mkdir()
+    generator = np.random.default_rng(0)
+    for number in range(3):
+        Image.fromarray(generator.integers(0, 256, (40, 50, 3), dtype=np.uint8)).save(folder / f"images/{number}.png")
+    (folder / "images" / "bad.png").write_bytes(b"no picture")
+    (folder / "texts.txt").write_text(f"{QUERY}\nthe dog runs away\n")
+    shutil.copy(folder / "frames.h5", folder / "bad.h5")
+    with h5py.File(folder / "bad.h5", "r+") as file:
+        file["status"][3], file["reason"][3] = "failed", "no\nvideo"
+    return folder
+
+
+def said(output):
+    """The error and the hint, of which there is one each, on a line each."""
+    lines = [line for line in output.stderr.splitlines() if line.startswith(("error: ", "hint: "))]
+    assert [line.split(":")[0] for line in lines] == ["error", "hint"], output.stderr
+    assert "Traceback" not in output.stderr
+    return lines[0]
+
+
+def test_search_prints_the_nearest_clips_of_the_newest_run(figclip, lab):
+    output = figclip("embed", "-o", "all.h5", "--overwrite", "--verbose", cwd=lab)
+    assert output.returncode == 0 and output.stdout.splitlines()[-1] == "all.h5"
+    assert "features of 0 of 6 clips" in output.stderr and "encode clips with quick" in output.stderr
+    features = read_features(lab / "all.h5")
+    assert features.about["model"]["label"] == "adapted"
+    text = load_clip(ModelSource(str(lab / "base-model"))).text_similarity_features([QUERY])[0]
+    scores = features.features.astype(np.float64) @ text.double().numpy()
+    ranked = [features.ids[row] for row in np.argsort(-scores)]
+
+    # What embed kept is what search takes, and it is not encoded again.
+    output = figclip("search", QUERY, "--top", "3", "--verbose", "--sheet", "hits.png", "--overwrite", cwd=lab)
+    assert output.returncode == 0, output.stderr
+    assert "run: runs/quick (default: the newest finished one)" in output.stderr
+    assert "features of 6 of 6 clips are in .figclip/" in output.stderr and "encode clips" not in output.stderr
+    rows = [line.split() for line in output.stdout.splitlines() if "v_clip" in line]
+    assert [row[2] for row in rows] == ranked[:3] and [row[0] for row in rows] == ["1", "2", "3"]
+    assert [row[1] for row in rows] == [f"{score:.4f}" for score in np.sort(scores)[::-1][:3]]
+    assert "quick (adapted), 6 of 6 clips" in output.stdout and "vidsitu" in output.stdout
+    write_contact_sheet(FramesReader(lab / "frames.h5"), ranked[:3], lab / "expected.png")
+    with Image.open(lab / "hits.png") as sheet, Image.open(lab / "expected.png") as expected:
+        assert np.array_equal(np.asarray(sheet), np.asarray(expected))
+
+
+def test_search_through_a_pipe(lab):
+    program = f"{sys.executable} -m figclip_cli"
+    line = f"{program} search --texts texts.txt bad.h5 --level event --top 4 --compare-base --json --quiet"
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(Path(__file__).parents[2])}
+    output = subprocess.run(
+        ["bash", "-c", f"set -o pipefail; {line} | {sys.executable} -c 'import json,sys; print(json.load(sys.stdin))'"],
+        capture_output=True,
+        text=True,
+        cwd=lab,
+        env=environment,
+        check=False,
+    )
+    assert output.returncode == 0 and output.stderr == "", output.stderr
+    import ast
+
+    document = ast.literal_eval(output.stdout)
+    assert [query["text"] for query in document["queries"]] == [QUERY, "the dog runs away"]
+    hits = document["queries"][1]["hits"]
+    assert [hit["rank"] for hit in hits] == [1, 2, 3, 4] and all(1 <= hit["base_rank"] <= 25 for hit in hits)
+    assert all(len(hit["pts_seconds"]) == 4 and hit["event_index"] in range(5) for hit in hits)
+    assert (document["n_asked"], document["n_searched"]) == (6, 5)
+    assert document["missing"] == {"v_clip0000003_seg_0_10": "failed: no\nvideo"}
+
+
+def test_search_says_what_is_not_ok_and_ends_with_4_only_where_damage_is_new(figclip, lab):
+    output = figclip("search", QUERY, "bad.h5", "--base-only", "--no-cache", cwd=lab)
+    assert output.returncode == 0 and "base-model (base), 5 of 6 clips" in output.stdout
+    warning = "warning: 5 of 6 clips were searched; the first of the others is v_clip0000003_seg_0_10: failed"
+    assert warning in output.stderr
+    shutil.copy(lab / "frames.h5", lab / "torn.h5")
+    with h5py.File(lab / "torn.h5", "r+") as file:
+        begin, end = file["jpeg_offsets"][1:3]
+        file["jpeg_bytes"][begin:end] = 0
+        file.attrs["content_sha256"] = "0" * 64  # what is kept of the sound file is not of this one
+    output = figclip("search", QUERY, "torn.h5", "--base-only", "--no-cache", cwd=lab)
+    assert output.returncode == 4 and "5 of 6 clips" in output.stdout
+    assert "1 ok clips cannot be read, the first is v_clip0000000_seg_0_10" in said(output)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "words"),
+    [
+        (["search"], 2, "no text to look for"),
+        (["search", "  "], 2, "is empty"),
+        (["search", "a <end_of_text> b"], 2, "tokenizer"),
+        (["search", QUERY, "absent.h5"], 3, "absent.h5 does not exist"),
+        (["search", QUERY, "texts.txt"], 3, "not a readable HDF5 file"),
+        (["search", QUERY, "frames.h5", "--videos", "vidsitu"], 2, "contradict"),
+        (["search", QUERY, "--sheet", "hits.gif"], 2, "hits.gif is no .png"),
+        (["search", QUERY, "--sheet", "images/0.png"], 2, "already exists"),
+        (["search", QUERY, "--base-only", "--run", "runs/quick"], 2, "contradict"),
+        (["search", QUERY, "--base-only", "--compare-base"], 2, "contradict"),
+        (["search", QUERY, "--run", "runs/absent"], 3, "does not exist"),
+        (["search", QUERY, "--pretrained", "openai"], 2, "--pretrained without --model"),
+        (["search", "--texts", "absent.txt"], 3, "absent.txt does not exist"),
+        (["search", QUERY, "--protocol", "clip4clip"], 3, "asks for 1 frames a second"),
+        (["embed", "--images", "images", "--texts", "texts.txt"], 2, "--images and --texts contradict"),
+        (["embed", "--images", "images", "--level", "clip"], 2, "--level is for clips"),
+        (["embed", "--images", "vidsitu"], 3, "no image found"),
+        (["embed", "--texts", "frames.h5"], 3, "not UTF-8"),
+        (["embed", "-o", "features.pt"], 2, "no known format"),
+        (["embed", "-o", "frames.h5"], 2, "already exists"),
+        (["embed", "--videos", "absent"], 3, "absent does not exist"),
+        (["embed", "--level", "event", "--num-frames", "4"], 3, "none for single events"),
+    ],
+)
+def test_what_cannot_be_meant_is_one_line_with_its_exit_code(lab, monkeypatch, arguments, code, words):
+    from typer.testing import CliRunner
+
+    from figclip_cli.app import app
+
+    monkeypatch.chdir(lab)
+    output = CliRunner().invoke(app, arguments)
+    assert output.exit_code == code, output.stderr
+    assert words in said(output) and output.stdout == ""
+    assert not (lab / "features.safetensors").exists()
+
+
+def test_embed_writes_images_and_what_is_bad_ends_with_4(figclip, lab):
+    output = figclip("embed", "--images", "images", "-o", "images.npz", "--base-only", "--json", cwd=lab)
+    assert output.returncode == 4
+    assert "1 of 4 images are not complete, the first is bad.png: image bad.png cannot be read" in said(output)
+    document = json.loads(output.stdout)
+    assert (document["n_asked"], document["n_written"], document["shape"]) == (4, 3, [3, 32])
+    found = read_features(lab / "images.npz")
+    assert found.ids == ("0.png", "1.png", "2.png") and list(found.missing) == ["bad.png"]
+
+
+@pytest.mark.parametrize("ending", ["safetensors", "npz"])
+def test_embed_twice_gives_equal_bytes_with_and_without_what_was_kept(figclip, lab, ending):
+    for name, more in (("first", ["--no-cache"]), ("second", [])):
+        output = figclip("embed", "--level", "frame", "-o", f"{name}.{ending}", "--base-only", *more, cwd=lab)
+        assert output.returncode == 0, output.stderr
+        assert "rows" in output.stdout and "120" in output.stdout
+    assert (lab / f"first.{ending}").read_bytes() == (lab / f"second.{ending}").read_bytes()
+
+
+def test_embed_takes_videos_as_the_protocol_wants_them(figclip, lab):
+    flags = ["--videos", "vidsitu", "--protocol", "fitclip", "--base-only"]
+    output = figclip("embed", *flags, cwd=lab)
+    assert output.returncode == 0 and "output: features.safetensors (default)" in output.stderr
+    found = read_features(lab / "features.safetensors")
+    (lab / "features.safetensors").unlink()
+    assert found.about["source"]["recipe"]["frames_per_event"] == 4 and not found.about["unit_length"]
+    assert (np.linalg.norm(found.features, axis=1) < 1 + 1e-6).all()
+    output = figclip("search", QUERY, *flags, "--top", "1", "-v", cwd=lab)
+    assert output.returncode == 0 and "(extracted before)" in output.stderr
+    assert "features of 6 of 6 clips" in output.stderr
+
+
+def test_embed_of_texts_takes_the_adapted_run_where_the_text_tower_is_the_base_s(figclip, lab):
+    output = figclip("embed", "--texts", "texts.txt", "-o", "texts.h5", "--run", "runs/quick", "--quiet", cwd=lab)
+    assert (output.returncode, output.stderr) == (0, "")
+    expected = load_clip(ModelSource(str(lab / "base-model"))).text_similarity_features([QUERY])[0].numpy()
+    found = read_features(lab / "texts.h5")
+    assert np.allclose(found.features[0], expected, atol=1e-6) and found.about["level"] == "text"
+
+
+@pytest.mark.parametrize("wait_for", ["run: ", "find clips"])
+def test_ctrl_c_leaves_no_torn_output(lab, wait_for, tmp_path):
+    output = tmp_path / "features.safetensors"
+    arguments = ["embed", "--level", "frame", "--no-cache", "--base-only", "-v", "-o", str(output)]
+    if wait_for == "run: ":
+        arguments.remove("--base-only")
+    program = subprocess.Popen(
+        [sys.executable, "-m", "figclip_cli", *arguments],
+        cwd=lab,
+        stderr=subprocess.PIPE,
+        stdout=subprocess.DEVNULL,
+        text=True,
+        env={**os.environ, "OMP_NUM_THREADS": "1"},
+    )
+    lines = []
+    for line in program.stderr:
+        lines.append(line)
+        if wait_for in line:
+            program.send_signal(signal.SIGINT)
+            break
+    rest = program.stderr.read()
+    code = program.wait(timeout=120)
+    assert code in (0, 130), rest
+    assert "Traceback" not in rest and (code == 0 or "error: interrupted" in rest)
+    if code == 0:
+        assert len(read_features(output).ids) == 120
+    else:
+        assert list(tmp_path.iterdir()) == []
