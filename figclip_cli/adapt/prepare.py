@@ -73,7 +73,7 @@ def prepare(
     _refuse_unmeasurable(options, sources, kinds, coverage)
     clip = load_clip(source, device=device, reporter=reporter)
     for recipe in (one.frames.recipe for one in sources):
-        clip.check_frames(size=recipe.size, crop=recipe.crop, reporter=reporter)
+        clip.check_frames(size=recipe.size, crop=recipe.crop, interpolation=recipe.interpolation, reporter=reporter)
     as_jpeg = all(one.frames.recipe.storage == "jpeg" for one in sources)
     decoder = choose_jpeg_decoder(execution.jpeg_decoder, device, stored_as_jpeg=as_jpeg)
     model, modules = _adapted_model(clip, sources, options, reporter)

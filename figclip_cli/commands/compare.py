@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from rich.table import Table
 
-from figclip_cli.commands.tables import p_text, table
+from figclip_cli.commands.tables import one_line, p_text, table
 from figclip_cli.console import Terminal
 
 if TYPE_CHECKING:
@@ -127,7 +127,12 @@ def _counts_table(title: str, what: str, counts: Sequence[Count], whole: Count |
 def _count_row(name: str, count: Count) -> list[str]:
     numbers = (count.n, count.both_right, count.only_a, count.only_b, count.both_wrong)
     percent = f"{count.accuracy_a:.2f}", f"{count.accuracy_b:.2f}", f"{count.delta:+.2f}"
-    return [_cell(name), *(f"{number:,}" for number in numbers), *percent, p_text(count.p_value)]
+    return [
+        one_line(name, longest=_LONGEST_CELL),
+        *(f"{number:,}" for number in numbers),
+        *percent,
+        p_text(count.p_value),
+    ]
 
 
 def _flips_table(title: str, flips: Sequence[Flip]) -> Table:
@@ -151,17 +156,10 @@ def _flips_table(title: str, flips: Sequence[Flip]) -> Table:
     numbers = {name: cells for name, cells in numbers.items() if any(cells)}
     made = table(title, *texts, *numbers, numbers_from=len(texts))
     for row in zip(*texts.values(), *numbers.values(), strict=True):
-        made.add_row(*(_cell(text) for text in row))
+        made.add_row(*(one_line(text, longest=_LONGEST_CELL) for text in row))
     return made
 
 
 def _rank(rank: float | None) -> str:
     """Return a rank counted from 1, as the metrics count."""
     return "" if rank is None else f"{rank + 1:g}"
-
-
-def _cell(text: str) -> str:
-    """Return text on one line without control characters, cut where it is long."""
-    plain = "".join(letter if letter.isprintable() else " " for letter in text)
-    line = " ".join(plain.split())
-    return line if len(line) <= _LONGEST_CELL else f"{line[: _LONGEST_CELL - 1]}…"

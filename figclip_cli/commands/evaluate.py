@@ -103,8 +103,7 @@ def retrieval(
         ids=ids,
         caption_choice=caption_choice.value,
     )
-    protocol = options_from(ProtocolOptions, values).resolve()
-    protocol = protocol.for_paragraphs() if asked.is_paragraph else protocol
+    protocol = options_from(ProtocolOptions, values).resolve(paragraphs=asked.is_paragraph)
     opened = open_frames(terminal, frames, videos)
     clip = load_scored(terminal, chosen, model=model, pretrained=pretrained, activation=activation, device=device)
     evaluation = evaluate_retrieval(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -90,7 +91,9 @@ def action(
     actions = read_action_set(lists, class_names=classes or (), split=split, format=list_format)
     actions = _restricted(actions, only_classes, draws, exclude_classes, draw_seed)
     protocol = options_from(ProtocolOptions, values).resolve(
-        prompts=options.prompts, prompt_averaging=options.prompt_averaging, class_names=options.class_names
+        prompts=str(options.templates) if options.templates else options.prompts,
+        prompt_averaging=options.prompt_averaging,
+        class_names=options.class_names,
     )
     opened = open_frames(terminal, frames, videos)
     clip = load_scored(terminal, chosen, model=model, pretrained=pretrained, activation=activation, device=device)
@@ -117,6 +120,14 @@ def _draws(text: str | None, exclude: Path | None) -> tuple[int, int] | None:
     return int(draws), int(classes)
 
 
+def _left(classes: Sequence[str], out: Sequence[str]) -> int:
+    """Return how many classes are left to draw from."""
+    from figclip_cli.evaluate.datasets.class_names import normalised
+
+    excluded = set(map(normalised, out))
+    return sum(normalised(name) not in excluded for name in classes)
+
+
 def _restricted(
     actions: ActionSet, only: Path | None, draws: tuple[int, int] | None, exclude: Path | None, seed: int
 ) -> ActionSet:
@@ -141,5 +152,6 @@ def _restricted(
             "seed": seed,
             "generator": "figclip's own",
             "excluded": {"file": exclude.name, "sha256": sha256_of_file(exclude)} if exclude else None,
+            "drawn_from": {split.name: _left(split.classes, out) for split in actions.splits},
         }
     return dataclasses.replace(actions, splits=splits, choices=choices)

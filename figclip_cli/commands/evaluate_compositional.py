@@ -108,7 +108,7 @@ def _check_pixels(uses: str, benchmark: str, images: list[Path] | None, clips: l
 
 def _image_files(roots: list[Path], protocol: Protocol, clip: Clip) -> ImageFiles:
     from figclip_cli.evaluate.visuals import ImageFiles
-    from figclip_cli.evaluate.visuals.videos import CROP_OF_RESIZE_MODE
 
-    crop = protocol.crop or CROP_OF_RESIZE_MODE[clip.preprocess.resize_mode]
-    return ImageFiles(roots, size=clip.preprocess.size, crop=crop)
+    preprocess = clip.preprocess
+    crop = protocol.crop or preprocess.crop
+    return ImageFiles(roots, size=preprocess.size, crop=crop, interpolation=preprocess.interpolation)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -67,13 +66,10 @@ def finish(terminal: Terminal, evaluation: Evaluation, output: Path, options: Ou
     if options.groups and results.groups:
         tables.append(groups_table(results))
     terminal.result(results.as_document(), *tables, text=str(output))
-    _report_missing(results.missing, output)
-
-
-def _report_missing(missing: Mapping[str, str], output: Path) -> None:
+    missing = results.missing
     if missing:
-        first = next(iter(missing))
+        first, unit = next(iter(missing)), "images" if "images" in results.asked else "clips"
         raise PartialError(
-            f"{len(missing)} clips or images were not evaluated, the first is {first}: {missing[first]}",
+            f"{len(missing)} {unit} were not evaluated, the first is {first}: {missing[first]}",
             f'all of them are listed under "missing" in {output}; the set is smaller than asked for',
         )

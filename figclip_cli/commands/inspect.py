@@ -21,11 +21,15 @@ def inspect(
     clip: Annotated[
         list[str] | None, typer.Option("--clip", help="A clip for the sheet; may be given again. Default: the first 8.")
     ] = None,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace an existing sheet.")] = False,
 ) -> None:
     """Say what is inside frames files: recipe, clips by status, times; and draw a contact sheet."""
+    from figclip_cli.files import refuse_existing
     from figclip_cli.frames import FramesReader
     from figclip_cli.frames.contact_sheet import write_contact_sheet
 
+    if sheet is not None:
+        refuse_existing(sheet, overwrite=overwrite)
     reader = FramesReader(list(frames) if frames else terminal.default(None, Path("frames.h5"), "frames"))
     statuses = Counter(row.status for row in reader.clips)
     seconds = sum(row.duration_seconds for row in reader.clips if row.status == "ok")

@@ -55,6 +55,8 @@ def model_source(
     if model is None:
         if pretrained is not None:
             raise UsageError("--pretrained needs --model", "for example --model ViT-B-32-quickgelu --pretrained openai")
+        if activation is not None:
+            raise UsageError("--activation needs --model and --pretrained", "a model folder says its own activation")
         source = default_source()
         terminal.info(f"base model: {source.model}/ (default)")
         return source

@@ -141,5 +141,6 @@ def frames_source(
 
     if opened is None:
         opened = frames_of_videos(videos or (), protocol, clip, cache=cache or Path(), reporter=terminal)
-    clip.check_frames(size=opened.recipe.size, crop=opened.recipe.crop, reporter=terminal)
+    recipe = opened.recipe
+    clip.check_frames(size=recipe.size, crop=recipe.crop, interpolation=recipe.interpolation, reporter=terminal)
     return StoredClips(opened, protocol)

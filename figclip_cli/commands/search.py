@@ -21,7 +21,7 @@ from figclip_cli.commands.scored_model import (
     open_frames,
     scored_model,
 )
-from figclip_cli.commands.tables import table
+from figclip_cli.commands.tables import one_line, table
 from figclip_cli.console import Terminal
 from figclip_cli.errors import InputError, PartialError, UsageError
 from figclip_cli.evaluate.protocols import ProtocolOptions
@@ -193,7 +193,7 @@ def _hit_document(hit: Hit) -> dict[str, Any]:
 
 def _table(one: Found, found: SearchResult) -> Table:
     named = f"{found.model['name']} ({found.model['label']})"
-    title = f"'{_plain(one.query)[:_LONGEST_TITLE]}': {named}, {found.searched} of {found.asked} clips"
+    title = f"'{one_line(one.query, longest=_LONGEST_TITLE)}': {named}, {found.searched} of {found.asked} clips"
     events = ["event"] if found.level == "event" else []
     compared = ["base rank"] if any(hit.base_rank is not None for hit in one.hits) else []
     numbers = ["rank", *compared, "score"]
@@ -203,7 +203,7 @@ def _table(one: Found, found: SearchResult) -> Table:
     for hit in one.hits:
         ranks = [str(hit.rank), *([str(hit.base_rank or "")] if compared else [])]
         event = [str(hit.event_index)] if events else []
-        made.add_row(*ranks, f"{hit.score:.4f}", _plain(hit.clip_id), *event, _times(hit), _plain(hit.source_path))
+        made.add_row(*ranks, f"{hit.score:.4f}", one_line(hit.clip_id), *event, _times(hit), one_line(hit.source_path))
     return made
 
 
@@ -213,8 +213,3 @@ def _times(hit: Hit) -> str:
     if hit.event_index is not None and len(shown) <= _TIMES_SHOWN:
         return ", ".join(shown)
     return f"{shown[0]} to {shown[-1]}" if shown else ""
-
-
-def _plain(text: str) -> str:
-    """Return text on one line without control characters."""
-    return " ".join("".join(letter if letter.isprintable() else " " for letter in text).split())

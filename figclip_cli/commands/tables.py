@@ -21,6 +21,13 @@ def table(title: str, *columns: str, numbers_from: int = 1) -> Table:
     return made
 
 
+def one_line(text: str, *, longest: int | None = None) -> str:
+    """Return text on one line without control characters, cut where it is longer than ``longest``."""
+    plain = "".join(letter if letter.isprintable() else " " for letter in text)
+    line = " ".join(plain.split())
+    return line if longest is None or len(line) <= longest else f"{line[: longest - 1]}…"
+
+
 def adapted_modules_table(summary: AdaptSummary) -> Table:
     """Return the adapted modules with their trainable parameters, and the totals."""
     made = table("Trained parameters", "module", "kind", "adapted", "parameters", numbers_from=3)

@@ -64,6 +64,7 @@ def evaluate_action(
     splits: list[ScoredSplit] = []
     tested: list[Encoder] = []
     first: VisualFeatures | None = None
+    overlong: set[str] = set()
     for encoder in encoders(clip, run, encoding):
         found = encoder.looks(source, looks)
         require_same_looks(first, found, encoder)
@@ -71,7 +72,8 @@ def evaluate_action(
             first, missing = found, missing | failed_names(found)
             splits = [_present(split, found) for split in actions.splits]
         for split in splits:
-            classes = _class_features(encoder, split.split, prompts)
+            classes, too_long = _class_features(encoder, split.split, prompts)
+            overlong |= too_long
             split.classified[encoder.label] = _classify(found, split.clips, classes, options.ties)  # type: ignore[arg-type]
         tested.append(encoder)
     numbers = ActionNumbers(splits)
@@ -89,6 +91,7 @@ def evaluate_action(
             "templates": list(prompts.templates),
             "ties": options.ties,
             "tied_clips": numbers.tied(),
+            "overlong_texts": len(overlong),
             "list_format": actions.format,
             "list_choices": actions.choices,
             "splits": {split.split.name: _counts(split) for split in splits},
@@ -98,6 +101,7 @@ def evaluate_action(
             "contextualizer": False,
             "frames": source.reader.recipe.as_dict(),
             "frames_content_sha256": source.reader.content_sha256,
+            "looks_sha256": first.sha256 if first else None,
             "bootstrap_draws": numbers.resampling.draws,
         },
         models=models,
@@ -121,18 +125,19 @@ def _counts(split: ScoredSplit) -> dict[str, int]:
     return {"classes": len(split.split.classes), "asked": len(split.split.clips), "evaluated": len(split.clips)}
 
 
-def _class_features(encoder: Encoder, split: ActionSplit, prompts: PromptSet) -> Tensor:
-    """Return (classes, D) float32 on the CPU."""
+def _class_features(encoder: Encoder, split: ActionSplit, prompts: PromptSet) -> tuple[Tensor, set[str]]:
+    """Return (classes, D) float32 on the CPU, and the prompts whose end the tower did not see."""
     protocol = encoder.encoding.protocol
     names = [spoken(name, protocol.class_names) for name in split.classes]  # type: ignore[arg-type]
     texts = texts_of(prompts, names)
     flat = [text for of_class in texts for text in of_class]
     if protocol.prompt_averaging == "mean-l2":
-        features = encoder.raw_texts(flat)
+        features, overlong = encoder.raw_texts(flat)
     else:
         encoded = encoder.texts(flat)
-        features = encoded.gather(encoded.rows(flat))
-    return class_features(features.unflatten(0, (len(texts), -1)), protocol.prompt_averaging)  # type: ignore[arg-type]
+        features, overlong = encoded.gather(encoded.rows(flat)), encoded.overlong
+    of_class = features.unflatten(0, (len(texts), -1))
+    return class_features(of_class, protocol.prompt_averaging), set(overlong)  # type: ignore[arg-type]
 
 
 def _classify(found: VisualFeatures, clips: Sequence[ActionClip], classes: Tensor, ties: Ties) -> Classified:

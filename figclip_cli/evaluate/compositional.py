@@ -22,6 +22,7 @@ from figclip_cli.evaluate.evaluation import (
     split_present,
 )
 from figclip_cli.evaluate.metrics.choices import choice_outcomes, winoground_outcomes
+from figclip_cli.evaluate.metrics.exact_scores import exact_scores
 from figclip_cli.evaluate.results import Results
 from figclip_cli.evaluate.task_options import CompositionalOptions
 from figclip_cli.evaluate.visuals import ImageFiles, StoredClips, VisualFeatures
@@ -70,7 +71,29 @@ def evaluate_compositional(
         scored[encoder.label], overlong = _score(choices, found, texts), len(texts.overlong)
         tested.append(encoder)
     asked = len(set(map(name_of, wanted)))
-    return _evaluation(benchmark, choices, scored, tested, options, encoding, missing, asked, overlong, source)
+    seen = {_look(look) for choice in choices for look in choice.looks}
+    table = CompositionalNumbers(benchmark, choices, scored, options.ties)
+    models, seeds = model_facts(tested)
+    results = Results(
+        task="compositional",
+        dataset_id=benchmark.dataset_id,
+        dataset_sha256=benchmark.sha256,
+        asked={"items": len(benchmark.choices), source.unit: asked},
+        evaluated={"items": len(choices), source.unit: len(set(map(name_of, seen)))},
+        missing=missing,
+        protocol={
+            **encoding.protocol.as_dict(),
+            **_choices_made(benchmark, table, scored, options),
+            **_pixels(source),
+            "looks_sha256": first.sha256 if first else None,
+            "overlong_texts": overlong,
+        },
+        models=models,
+        metrics=tuple(table.metrics()),
+        groups=tuple(table.groups()),
+        seeds=seeds | ({"order": options.order_seed} if benchmark.benchmark.endswith("order") else {}),
+    )
+    return Evaluation(results, table.samples)
 
 
 def _look(look: Look) -> Any:
@@ -89,66 +112,47 @@ def _score(choices: Sequence[Choice], found: VisualFeatures, texts: TextFeatures
     scores = _pair_scores(found, texts, np.array([row for row, _ in pairs]), [text for _, text in pairs])
     if len(choices[0].looks) == 2:
         square = scores.reshape(-1, 2, 2)  # texts by images
-        return Scored(winoground_outcomes(square), square[:, :, 0].argmax(axis=1))
+        return Scored(winoground_outcomes(square), np.ones(len(square), dtype=np.int64))
     by_item = np.split(scores, np.cumsum([len(choice.texts) for choice in choices])[:-1])
-    return Scored({"": choice_outcomes(by_item)}, np.array([row.argmax() for row in by_item]))
+    return Scored({"": choice_outcomes(by_item)}, np.array([1 + row[1:].argmax() for row in by_item]))
 
 
 def _pair_scores(
     found: VisualFeatures, texts: TextFeatures, look_rows: npt.NDArray[np.int64], words: Sequence[str]
 ) -> npt.NDArray[np.float32]:
-    """Return dot products (pairs,) taken in float64 and rounded once to float32, so that equal texts tie exactly."""
+    """Return exact dot products (pairs,) rounded to float32, so that equal texts tie."""
     text_rows = texts.rows(words)
     scores = torch.empty(len(words))
     for start in range(0, len(words), _PAIRS_AT_ONCE):
         part = slice(start, start + _PAIRS_AT_ONCE)
-        seen = found.take(torch.from_numpy(look_rows[part])).double()
-        scores[part] = (seen * texts.gather(text_rows[part]).double()).sum(dim=1)
+        scores[part] = exact_scores(found.take(torch.from_numpy(look_rows[part])), texts.gather(text_rows[part]))
     return scores.numpy()
 
 
-def _evaluation(
-    benchmark: Compositional,
-    choices: Sequence[Choice],
-    scored: Mapping[str, Scored],
-    tested: Sequence[Encoder],
-    options: CompositionalOptions,
-    encoding: Encoding,
-    missing: Mapping[str, str],
-    asked_looks: int,
-    overlong: int,
-    source: ImageFiles | StoredClips,
-) -> Evaluation:
-    table = CompositionalNumbers(benchmark, choices, scored, options.ties)
-    models, seeds = model_facts(tested)
-    seen = {name_of(_look(look)) for choice in choices for look in choice.looks}
-    protocol: dict[str, Any] = {
-        **encoding.protocol.as_dict(),
+def _pixels(source: ImageFiles | StoredClips) -> dict[str, Any]:
+    """Return what the result says of how pixels were made."""
+    if isinstance(source, StoredClips):
+        recipe = source.reader.recipe.as_dict()
+        return {"crop": recipe["crop"], "frames": recipe, "frames_content_sha256": source.reader.content_sha256}
+    shortened = {"images_found_without_leading_folders": source.shortened}
+    return {"crop": source.crop, "interpolation": source.interpolation, "size": source.size, **shortened}
+
+
+def _choices_made(
+    benchmark: Compositional, table: CompositionalNumbers, scored: Mapping[str, Scored], options: CompositionalOptions
+) -> dict[str, Any]:
+    """Return what the result says of how numbers were made of scores."""
+    return {
         "benchmark": benchmark.benchmark,
         "remarks": benchmark.remarks,
         "ties": {part: table.rule_of_ties(part) for part in table.parts},
+        "tie_rule": options.ties,
+        "averages": {name: list(of) for name, of in table.averages.items()},
         "tied_items": {
             model: {name or "all": int(outcomes.tied.sum()) for name, outcomes in one.outcomes.items()}
             for model, one in scored.items()
         },
         "scores": SCORES,
         "contextualizer": False,
-        "crop": source.crop if isinstance(source, ImageFiles) else source.reader.recipe.crop,
-        "frames": None if isinstance(source, ImageFiles) else source.reader.recipe.as_dict(),
-        "overlong_texts": overlong,
         "bootstrap_draws": table.resampling.draws,
     }
-    results = Results(
-        task="compositional",
-        dataset_id=benchmark.dataset_id,
-        dataset_sha256=benchmark.sha256,
-        asked={"items": len(benchmark.choices), source.unit: asked_looks},
-        evaluated={"items": len(choices), source.unit: len(seen)},
-        missing=missing,
-        protocol=protocol,
-        models=models,
-        metrics=tuple(table.metrics()),
-        groups=tuple(table.groups()),
-        seeds=seeds | ({"order": options.order_seed} if benchmark.benchmark.endswith("order") else {}),
-    )
-    return Evaluation(results, table.samples)

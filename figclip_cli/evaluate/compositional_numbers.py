@@ -23,11 +23,11 @@ class Scored:
 
     Attributes:
         outcomes: By score: text, image and group in Winoground, else one without a name.
-        chosen: (n,) int64, the text of the highest score for the first look; the right one where it ties.
+        best_wrong: (n,) int64, the wrong text of the highest score, the first of several.
     """
 
     outcomes: Mapping[str, Outcomes]
-    chosen: npt.NDArray[np.int64]
+    best_wrong: npt.NDArray[np.int64]
 
 
 class CompositionalNumbers:
@@ -43,6 +43,10 @@ class CompositionalNumbers:
         self._part_of = np.array([choice.part for choice in choices], dtype=object)
         self.parts = [part for part in benchmark.rules if (self._part_of == part).any()]
         self._names = list(next(iter(scored.values())).outcomes)
+        self.averages: dict[str, tuple[str, ...]] = {}
+        for average in benchmark.averages:
+            if set(average.of) <= {*self.parts, *self.averages}:  # else it would be the mean of something else
+                self.averages[average.name] = average.of
         self.resampling = Resampling(map(_shown, choices), seed=BOOTSTRAP_SEED)
 
     def rule_of_ties(self, part: str) -> str:
@@ -57,10 +61,8 @@ class CompositionalNumbers:
             for name in self._names:
                 title = f"{name} score" if name else part
                 statistics[title] = self._headline(part, name)
-        for average in self._benchmark.averages:
-            of = tuple(statistics[name] for name in average.of if name in statistics)
-            if of:
-                statistics[average.name] = Average(of)
+        for name, of in self.averages.items():
+            statistics[name] = Average(tuple(statistics[one] for one in of))
         if len(self.parts) > 1:
             statistics[ALL_ITEMS] = Mean(PERCENT, key=self._names[0])
         for title, statistic in statistics.items():
@@ -97,7 +99,7 @@ class CompositionalNumbers:
                 model: Outcome(
                     right=bool(right[model][number]),
                     margin=float(scored.outcomes[name].margin[number]),
-                    chosen=choice.texts[scored.chosen[number]],
+                    chosen=choice.texts[0 if right[model][number] else scored.best_wrong[number]],
                 )
                 for model, scored in self._scored.items()
             }
@@ -123,7 +125,7 @@ class CompositionalNumbers:
         weights = np.zeros(len(self._choices))
         weights[inside] = part_weights(rule, groups)
         if rule.headline == "micro":
-            return Mean(PERCENT, weights=weights, key=name)
+            return Mean(PERCENT, weights=(weights > 0).astype(np.float64), key=name)
         numbers = np.full(len(self._choices), -1)
         numbers[inside] = np.unique(groups, return_inverse=True)[1]
         return Mean(PERCENT, groups=np.where(weights > 0, numbers, -1), key=name)

@@ -18,7 +18,6 @@ from figclip_cli.evaluate.encoders import Encoder
 from figclip_cli.evaluate.visuals import StoredClips, VisualFeatures
 from figclip_cli.evaluate.visuals.clips import ClipLook
 from figclip_cli.evaluate.visuals.single_frames import SingleFrames
-from figclip_cli.evaluate.visuals.videos import CROP_OF_RESIZE_MODE
 from figclip_cli.files import sha256_of_json
 from figclip_cli.frames.clip import printable
 
@@ -109,8 +108,8 @@ def embed_images(encoder: Encoder, folder: Path) -> Embeddings:
         InputError: The folder is missing, or no image in it can be read.
     """
     preprocess, protocol = encoder.clip.preprocess, encoder.encoding.protocol
-    crop = protocol.crop or CROP_OF_RESIZE_MODE[preprocess.resize_mode]
-    source = ImagesOfFolder(folder, size=preprocess.size, crop=crop)
+    crop, interpolation = protocol.crop or preprocess.crop, preprocess.interpolation
+    source = ImagesOfFolder(folder, size=preprocess.size, crop=crop, interpolation=interpolation)
     names, missing = image_names(folder), dict[str, str]()
     unwritable = [name for name in names if printable(Path(name)) != name]
     missing |= {printable(Path(name)): "its name is not UTF-8" for name in unwritable}
@@ -122,7 +121,14 @@ def embed_images(encoder: Encoder, folder: Path) -> Embeddings:
     about = _about(
         encoder,
         "image",
-        {"kind": "images", "content_sha256": content, "size": preprocess.size, "crop": crop, "unit": "images"},
+        {
+            "kind": "images",
+            "content_sha256": content,
+            "size": preprocess.size,
+            "crop": crop,
+            "interpolation": interpolation,
+            "unit": "images",
+        },
         asked=len(names),
         written=len(ids),
         missing=missing,

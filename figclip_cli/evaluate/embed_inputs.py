@@ -114,8 +114,8 @@ class ImagesOfFolder(ImageFiles):
         contents: What names each image by its content, noted when it is first read.
     """
 
-    def __init__(self, folder: Path, *, size: int, crop: str) -> None:
-        super().__init__([folder], size=size, crop=crop)
+    def __init__(self, folder: Path, *, size: int, crop: str, interpolation: str) -> None:
+        super().__init__([folder], size=size, crop=crop, interpolation=interpolation)
         self.contents: dict[str, str] = {}
 
     def find(self, name: str) -> Path | None:

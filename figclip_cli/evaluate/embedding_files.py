@@ -162,9 +162,15 @@ def _write_hdf5(path: Path, arrays: Arrays, ids: Sequence[str], about: dict[str,
         file.attrs["format_version"] = about["format_version"]
         for name, array in arrays.items():
             file.create_dataset(name, data=array)
-        file.create_dataset("ids", data=list(ids), dtype=h5py.string_dtype())
+        _write_texts(file, "ids", ids)
         # Not an attribute: HDF5 takes 64 KB of those, and a list of what is missing may be longer.
-        file.create_dataset("metadata", data=canonical_json(about), dtype=h5py.string_dtype())
+        _write_texts(file, "metadata", canonical_json(about))
+
+
+def _write_texts(file: h5py.File, name: str, texts: Sequence[str] | str) -> None:
+    """Write texts of one length, filled with zeros: a damaged heap of texts of many makes HDF5 loop without end."""
+    encoded = np.char.encode(np.array(texts, dtype=np.str_), "utf-8")
+    file.create_dataset(name, data=encoded.astype(h5py.string_dtype(length=encoded.dtype.itemsize)))
 
 
 def _read_hdf5(path: Path) -> _Read:
@@ -183,14 +189,11 @@ def _plain(file: h5py.File, name: str) -> h5py.Dataset:
     dataset = file[name] if isinstance(file.get(name, getlink=True), h5py.HardLink) else None
     if not isinstance(dataset, h5py.Dataset) or dataset.is_virtual or dataset.external:
         raise ValueError(f"{name} is no dataset of this file")
-    if dataset.id.get_storage_size() != dataset.size * dataset.dtype.itemsize and not _is_text(dataset):
+    if dataset.dtype.hasobject:
+        raise ValueError(f"{name} holds neither numbers nor texts of one length")
+    if dataset.id.get_storage_size() != dataset.size * dataset.dtype.itemsize:
         raise ValueError(f"{name} is compressed or not filled")
     return dataset
-
-
-def _is_text(dataset: h5py.Dataset) -> bool:
-    kind = h5py.check_string_dtype(dataset.dtype)
-    return kind is not None and kind.length is None  # of any length, so that the file holds places of texts
 
 
 @contextmanager

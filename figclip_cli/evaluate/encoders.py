@@ -20,7 +20,7 @@ from figclip_cli.files import sha256_of_file
 from figclip_cli.models.adapted import attach_run
 from figclip_cli.models.clip import Clip, autocast
 from figclip_cli.models.text_encoding import BATCH, quick_tokenizer
-from figclip_cli.models.text_features import TextFeatures, encode_distinct
+from figclip_cli.models.text_features import TextFeatures, encode_distinct, overlong_texts
 from figclip_cli.reporting import SILENT, Reporter
 from figclip_cli.run_folder import RunFolder
 
@@ -84,15 +84,21 @@ class Encoder:
                 reporter=self.encoding.reporter,
             )
 
-    def raw_texts(self, texts: Sequence[str]) -> Tensor:
-        """Return raw features (n, D) float32 on the CPU, which are not kept: for prompts averaged before L2."""
+    def raw_texts(self, texts: Sequence[str]) -> tuple[Tensor, tuple[str, ...]]:
+        """Return raw features (n, D) float32 on the CPU, which are not kept, and the texts whose end was not seen.
+
+        This is for prompts that are averaged before they are divided by their lengths.
+        """
         clip = as_protocol_reads(self.clip, self.encoding.protocol)
         parts = []
         with autocast(clip.device, self.encoding.protocol.precision):
             for start in range(0, len(texts), BATCH):
                 batch = list(texts[start : start + BATCH])
                 parts.append(clip.encode_texts(batch + batch[-1:] * (BATCH - len(batch)))[: len(batch)].cpu())
-        return torch.cat(parts)
+        overlong = overlong_texts(clip, sorted(set(texts)))
+        if overlong:
+            self.encoding.reporter.warn(f"{len(overlong)} texts are over the context: their end is unseen")
+        return torch.cat(parts), overlong
 
 
 def encoders(clip: Clip, run: RunFolder | None, encoding: Encoding) -> Iterator[Encoder]:

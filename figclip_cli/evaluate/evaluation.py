@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from figclip_cli.errors import InputError
 from figclip_cli.evaluate.encoders import Encoder
 from figclip_cli.evaluate.results import Results
@@ -15,7 +17,8 @@ from figclip_cli.evaluate.visuals import VisualFeatures
 from figclip_cli.evaluate.visuals.source import LookSource
 
 BOOTSTRAP_SEED = 0
-SCORES = "float64 dot products, rounded to float32"
+_CHANGED = "did a file change meanwhile? run it again"
+SCORES = "exact dot products of float32 features, rounded to float32"
 
 
 @dataclass(frozen=True)
@@ -46,8 +49,11 @@ def require_same_looks(first: VisualFeatures | None, now: VisualFeatures, encode
         raise InputError(
             f"{len(differing)} looks were read for one model and not for {encoder.clip.name}, such as "
             f"{min(map(str, differing))}",
-            "did a file change meanwhile? run it again",
+            _CHANGED,
         )
+    if first is not None and not np.array_equal(now.contents, first.contents):
+        row = int((now.contents != first.contents).any(axis=1).argmax())
+        raise InputError(f"{name_of(now.looks[row])} is not what it was for the first model", _CHANGED)
 
 
 def split_present(source: LookSource, wanted: Sequence[Any]) -> tuple[list[Any], dict[str, str]]:

@@ -2,27 +2,31 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
 import msgspec
+import numpy as np
 
-from figclip_cli.evaluate.metrics.uncertainty import mcnemar
+from figclip_cli.evaluate.metrics.statistics import Mean
+from figclip_cli.evaluate.metrics.uncertainty import Resampling, paired_test
 from figclip_cli.evaluate.samples import Outcome, Sample
 from figclip_cli.files import replacing
 
 Pair = tuple[Sample, Outcome, Outcome]  # an item, what A made of it, and what B did
 
 
-@dataclass
+@dataclass(frozen=True)
 class Count:
     """Items by which of the two models has them right.
 
     Attributes:
         name: The part or group; empty for all.
         both_right, only_a, only_b, both_wrong: Numbers of items.
+        p_value: Of the paired test of the difference, which swaps all items of a clip or image at once.
+        test: Its name.
     """
 
     name: str
@@ -30,12 +34,8 @@ class Count:
     only_a: int = 0
     only_b: int = 0
     both_wrong: int = 0
-
-    def add(self, right_a: bool, right_b: bool) -> None:
-        """Count one item."""
-        kind = {(True, True): "both_right", (True, False): "only_a", (False, True): "only_b"}
-        name = kind.get((right_a, right_b), "both_wrong")
-        setattr(self, name, getattr(self, name) + 1)
+    p_value: float | None = None
+    test: str | None = None
 
     @property
     def n(self) -> int:
@@ -57,14 +57,9 @@ class Count:
         """B's accuracy minus A's, in points."""
         return 100.0 * (self.only_b - self.only_a) / self.n
 
-    @property
-    def p_value(self) -> float:
-        """Exact McNemar's; it takes items as independent."""
-        return mcnemar(self.only_a, self.only_b)
-
     def as_dict(self) -> dict[str, Any]:
         """Return counts, accuracies, difference and p-value, for JSON."""
-        derived = ("n", "accuracy_a", "accuracy_b", "delta", "p_value")
+        derived = ("n", "accuracy_a", "accuracy_b", "delta")
         return {**vars(self), **{name: getattr(self, name) for name in derived}}
 
 
@@ -107,11 +102,19 @@ def is_right(outcome: Outcome, at: int | None) -> bool:
 
 def count_by(pairs: Iterable[Pair], name_of: Callable[[Sample], str], at: int | None = None) -> list[Count]:
     """Count pairs by a name of their sample, in order of name; ``at`` as for :func:`is_right`."""
-    counts: dict[str, Count] = {}
+    by_name: dict[str, list[tuple[str, bool, bool]]] = {}
     for sample, first, second in pairs:
-        name = name_of(sample)
-        counts.setdefault(name, Count(name)).add(is_right(first, at), is_right(second, at))
-    return [counts[name] for name in sorted(counts)]
+        item = sample.look, is_right(first, at), is_right(second, at)
+        by_name.setdefault(name_of(sample), []).append(item)
+    return [_count(name, by_name[name]) for name in sorted(by_name)]
+
+
+def _count(name: str, items: Sequence[tuple[str, bool, bool]]) -> Count:
+    looks, first, second = zip(*items, strict=True)
+    a, b = np.array(first, dtype=np.float64), np.array(second, dtype=np.float64)
+    p_value, test = paired_test(Mean(), a, b, Resampling(looks))
+    both, only_a, only_b = int((a * b).sum()), int((a > b).sum()), int((b > a).sum())
+    return Count(name, both, only_a, only_b, len(items) - both - only_a - only_b, p_value, test)
 
 
 def find_flips(pairs: Iterable[Pair], at: int | None = None) -> tuple[tuple[Flip, ...], tuple[Flip, ...]]:

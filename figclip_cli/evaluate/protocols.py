@@ -16,7 +16,6 @@ POOLINGS = ("mean-l2", "l2-mean-l2", "l2-mean")
 CROPS = ("center", "center-0.875", "squash", "letterbox")
 PRECISIONS = ("fp32", "bf16", "fp16")
 _PANEL = "Protocol"
-_PARAGRAPH_FRAMES = _PARAGRAPH_TOKENS = 64
 
 
 @dataclass(frozen=True)
@@ -50,13 +49,6 @@ class Protocol:
     class_names: str = "split"
     changed: tuple[str, ...] = ()
 
-    def for_paragraphs(self) -> Protocol:
-        """Return the protocol for paragraphs: CLIP4Clip then takes 64 frames and 64 tokens."""
-        if self.name != "clip4clip":
-            return self
-        own: dict[str, Any] = {"num_frames": _PARAGRAPH_FRAMES, "max_tokens": _PARAGRAPH_TOKENS}
-        return replace(self, **{name: value for name, value in own.items() if name not in self.changed})
-
     def as_dict(self) -> dict[str, Any]:
         """Return plain JSON values."""
         return {**asdict(self), "changed": list(self.changed)}
@@ -74,6 +66,10 @@ PROTOCOLS = {
     # katha-ai/VELOCITI: two frames a second of ten seconds.
     "velociti": Protocol("velociti", num_frames=20, crop="center"),
 }
+
+
+# What differs where texts are paragraphs.
+_PARAGRAPHS: dict[str, dict[str, Any]] = {"clip4clip": {"num_frames": 64, "max_tokens": 64}}
 
 
 @dataclass(frozen=True)
@@ -98,11 +94,16 @@ class ProtocolOptions:
                     f"{spelled(name)} must be at least {least}, got {value}", "the default is the protocol's"
                 )
 
-    def resolve(self, **more: Any) -> Protocol:
-        """Return the protocol with what differs from it; ``more`` are choices of one task, None where not made."""
+    def resolve(self, *, paragraphs: bool = False, **more: Any) -> Protocol:
+        """Return the protocol with what differs from it.
+
+        Args:
+            paragraphs: Whether texts are paragraphs, for which a protocol may have choices of its own.
+            more: Choices of one task, None where not made.
+        """
         if self.protocol not in PROTOCOLS:
             raise UsageError(f"--protocol knows no '{self.protocol}'", nearest(self.protocol, PROTOCOLS))
-        base = PROTOCOLS[self.protocol]
+        base = replace(PROTOCOLS[self.protocol], **(_PARAGRAPHS.get(self.protocol, {}) if paragraphs else {}))
         asked = {item.name: getattr(self, item.name) for item in fields(self) if item.name != "protocol"} | more
         asked = {name: value for name, value in asked.items() if value is not None}
         differing = {name: value for name, value in asked.items() if value != getattr(base, name)}

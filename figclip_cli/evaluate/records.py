@@ -30,6 +30,7 @@ def clip_benchmark_records(results: Results) -> list[dict[str, Any]]:
       clip's texts among all texts; it is left out where clips have several texts and were ranked by their best one.
     - Classification: ``acc1``, ``acc5``, ``mean_per_class_recall``.
     - Pairs of captions and images (Winoground): ``text_acc``, ``image_acc``, and ``acc`` for both.
+      Its code puts the right text first and takes the first of equal scores, so a tie counts as right.
     - Other accuracies of parts: ``acc`` of a data set named ``<data set>/<part>``, as with ``sugar_crepe/add_obj``.
     """
     records = []
@@ -81,14 +82,16 @@ def _by_dataset(results: Results, model: str) -> Iterator[tuple[str, str, dict[s
         ("image_caption_selection", lambda metric: _SELECTION.get(metric.name)),
     )
     found = False
+    by_name = {metric.name: metric for metric in results.groups if metric.group == "ties lenient"}
+    lenient = [by_name.get(metric.name, metric) for metric in results.metrics]
     for task, name_of in named:
-        metrics = {name: _share(metric, model) for metric in results.metrics if (name := name_of(metric))}
+        metrics = {name: _share(metric, model) for metric in lenient if (name := name_of(metric))}
         if metrics:
             found = True
             yield results.dataset_id, task, metrics
     if not found:
         dataset = _DATASETS.get(str(results.protocol.get("benchmark")), results.dataset_id)
-        for metric in results.metrics:
+        for metric in lenient:
             if metric.name == ALL_ITEMS:
                 continue
             if metric.statistic == "mean" and metric.higher_is_better and not _RECALL.fullmatch(metric.name):

@@ -95,6 +95,7 @@ def evaluate_retrieval(
             "scores": SCORES,
             "frames": source.reader.recipe.as_dict(),
             "frames_content_sha256": source.reader.content_sha256,
+            "looks_sha256": first.sha256 if first else None,
             "overlong_texts": overlong,
             "duplicate_texts": len(queries) - len({query.texts for query in queries}),
             "tied_queries": {m: {d: r.tied_queries for d, r in by.items()} for m, by in ranked.items()},
@@ -165,7 +166,8 @@ class QueryRows:
 
     def take(self, index: Tensor) -> Tensor:
         """Return the features at ``index`` (n,) int64, (n, D) float32."""
-        begins, ends = self._ends[index.numpy()], self._ends[index.numpy() + 1]
+        places = index.cpu().numpy()
+        begins, ends = self._ends[places], self._ends[places + 1]
         counts = ends - begins
         firsts = np.cumsum(counts) - counts
         flat = np.arange(counts.sum()) - np.repeat(firsts - begins, counts)

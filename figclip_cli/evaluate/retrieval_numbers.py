@@ -80,9 +80,11 @@ class RetrievalNumbers:
             outcomes = self._outcomes("t2v", row, name, names)
             yield Sample(id=f"{name}/{seen[item]}", part="t2v", look=name, text=texts[row], outcomes=outcomes)
             seen[item] += 1
-        wrong = texts if self._multi_caption == "min-rank" else [first_text[item] for item in self._items]
+        # Under max-per-video it is clips that are ranked, each by its best text.
+        by_text = self._multi_caption == "min-rank"
         for row, item in enumerate(self._items):
-            outcomes = self._outcomes("v2t", row, first_text[item], wrong)
+            own, candidates = (first_text[item], texts) if by_text else (names[row], names)
+            outcomes = self._outcomes("v2t", row, own, candidates)
             yield Sample(id=names[row], part="v2t", look=names[row], text=first_text[item], outcomes=outcomes)
 
     def _outcomes(self, direction: str, row: int, own: str, candidates: Sequence[str]) -> dict[str, Outcome]:
@@ -109,4 +111,5 @@ def _outcome(ranks: Ranks, row: int, own: str, candidates: Sequence[str]) -> Out
     if best < 0:  # nothing to confuse it with
         return Outcome(right=True, margin=0.0, rank=rank, chosen=own)
     margin = float(ranks.own_scores[row]) - float(ranks.best_wrong_scores[row])
-    return Outcome(right=rank == 0, margin=margin, rank=rank, chosen=own if margin > 0 else candidates[best])
+    right = rank == 0  # by the rule of ties
+    return Outcome(right=right, margin=margin, rank=rank, chosen=own if right else candidates[best])

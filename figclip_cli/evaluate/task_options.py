@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
+from figclip_cli.errors import UsageError
 from figclip_cli.option_fields import check_choices, flag
 
 TIES = ("average", "optimistic", "pessimistic")
@@ -47,6 +48,8 @@ class ActionOptions:
 
     def __post_init__(self) -> None:
         check_choices(self)
+        if self.templates is not None and self.prompts is not None:
+            raise UsageError("--templates and --prompts contradict each other", "leave one of them out")
 
 
 @dataclass(frozen=True)

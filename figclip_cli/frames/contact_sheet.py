@@ -19,14 +19,14 @@ MAX_SHEET_CLIPS, MAX_COLUMNS = 200, 20
 
 
 def write_contact_sheet(reader: FramesReader, clip_ids: Sequence[str], path: Path) -> None:
-    """Write a PNG or JPEG with the frames of some clips, of any status; a missing frame is grey.
+    """Write a PNG or JPEG with the frames of some clips, of any status; a missing frame is grey, a damaged one red.
 
     Raises:
         UsageError: Too many clips, none, or a name that is no picture's.
         InputError: There is no such clip.
     """
     if not 1 <= len(clip_ids) <= MAX_SHEET_CLIPS:
-        raise UsageError(f"a sheet shows 1 to {MAX_SHEET_CLIPS} clips, not {len(clip_ids)}", "name fewer with --clip")
+        raise UsageError(f"a sheet shows 1 to {MAX_SHEET_CLIPS} clips, not {len(clip_ids)}", "show fewer")
     if path.suffix.lower() not in (".png", ".jpg", ".jpeg"):
         raise UsageError(f"--sheet {path} is no .png or .jpg", "the name's ending says how it is written")
     strips = [_strip(reader, clip_id) for clip_id in clip_ids]
@@ -64,5 +64,8 @@ def _tile(reader: FramesReader, picture: bytes) -> Image.Image:
         return Image.new("RGB", (_TILE, _TILE), (200, 200, 200))
     size = reader.recipe.size
     raw = reader.recipe.storage == "raw"
-    pixels = np.frombuffer(picture, np.uint8).reshape(size, size, 3) if raw else decode_jpeg(picture)
+    try:
+        pixels = np.frombuffer(picture, np.uint8).reshape(size, size, 3) if raw else decode_jpeg(picture)
+    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError):
+        return Image.new("RGB", (_TILE, _TILE), (200, 80, 80))
     return Image.fromarray(pixels).resize((_TILE, _TILE), Image.Resampling.BICUBIC)

@@ -13,8 +13,42 @@ from PIL import Image
 
 from figclip_cli.frames.decoder import Picture
 
+FILTERS = {"bicubic": Image.Resampling.BICUBIC, "bilinear": Image.Resampling.BILINEAR}
 _INNER = 0.875  # 224 of 256
 _BICUBIC_REACH = 2.0  # source pixels that one output pixel sees to each side, at scale 1
+
+
+def to_square_whole(picture: Picture, size: int, crop: str, interpolation: str) -> Picture:
+    """Resize all of a picture and cut or pad it to a square, to the bit as open_clip's evaluation transform does.
+
+    Args:
+        picture: (H, W, 3) uint8 RGB.
+        size: Side in pixels.
+        crop: As of :func:`to_square`.
+        interpolation: ``bicubic`` or ``bilinear``, antialiased.
+
+    Returns:
+        (size, size, 3) uint8.
+    """
+    height, width = picture.shape[:2]
+    new = _resized_shape(width, height, size, crop)
+    resized = np.asarray(Image.fromarray(picture).resize(new, FILTERS[interpolation]))
+    if crop == "letterbox":
+        return _padded(resized, size)
+    left, top = round((new[0] - size) / 2.0), round((new[1] - size) / 2.0)
+    return np.ascontiguousarray(resized[top : top + size, left : left + size])
+
+
+def _resized_shape(width: float, height: float, size: int, crop: str) -> tuple[int, int]:
+    """Return width and height that a picture is resized to before it is cut or padded."""
+    if crop == "squash":
+        return size, size
+    if crop == "letterbox":
+        scale = max(height, width) / size
+        return max(1, round(width / scale)), max(1, round(height / scale))
+    short = round(size / _INNER) if crop == "center-0.875" else size
+    long = int(short * max(height, width) / min(height, width))
+    return (short, long) if width <= height else (long, short)
 
 
 def to_square(picture: Picture, size: int, crop: str = "center", pixel_aspect: float = 1.0) -> Picture:
@@ -33,15 +67,12 @@ def to_square(picture: Picture, size: int, crop: str = "center", pixel_aspect: f
         (size, size, 3) uint8. Sizes and offsets round as torchvision's Resize and CenterCrop do.
     """
     height, width = picture.shape[0], picture.shape[1] * pixel_aspect
+    new = _resized_shape(width, height, size, crop)
     if crop == "squash":
-        return _resized(picture, (size, size))
+        return _resized(picture, new)
     if crop == "letterbox":
-        scale = max(height, width) / size
-        new = (max(1, round(width / scale)), max(1, round(height / scale)))
         return _padded(_resized(picture, new), size)
-    short = round(size / _INNER) if crop == "center-0.875" else size
-    long = int(short * max(height, width) / min(height, width))
-    return _center(picture, (short, long) if width <= height else (long, short), size)
+    return _center(picture, new, size)
 
 
 def _resized(picture: Picture, new: tuple[int, int]) -> Picture:

@@ -16,6 +16,7 @@ from typing import Any
 import h5py
 import numpy as np
 import numpy.typing as npt
+from PIL import Image
 
 from figclip_cli.errors import FigclipError, InputError
 from figclip_cli.files import require_file, sha256_of_json
@@ -232,6 +233,7 @@ def _explaining_damage(path: Path) -> Iterator[None]:
         AttributeError,
         OverflowError,
         MemoryError,
+        Image.DecompressionBombError,
     ) as error:
         said = (" ".join(str(error).split()) or type(error).__name__)[:200]
         raise InputError(f"{path} is damaged: {said}", "extract again") from error

@@ -19,6 +19,7 @@ from figclip_cli.errors import InputError
 from figclip_cli.models.source import ModelSource, ResolvedSource, resolve
 from figclip_cli.reporting import SILENT, Reporter
 
+_CROPS = {"shortest": "center", "squash": "squash", "longest": "letterbox"}
 _HALVES = {"bf16": torch.bfloat16, "fp16": torch.float16}
 
 
@@ -39,6 +40,11 @@ class Preprocess:
     std: tuple[float, float, float]
     interpolation: str
     resize_mode: str
+
+    @property
+    def crop(self) -> str:
+        """What ``extract-frames --crop`` calls the resize mode."""
+        return _CROPS.get(self.resize_mode, self.resize_mode)
 
     def as_dict(self) -> dict[str, Any]:
         """Return open_clip's ``preprocess_cfg``."""
@@ -98,12 +104,13 @@ class Clip:
         """Inverse temperature learned in pre-training, already exponentiated."""
         return float(self.model.logit_scale.detach().exp())  # type: ignore[operator]
 
-    def check_frames(self, *, size: int, crop: str, reporter: Reporter = SILENT) -> None:
+    def check_frames(self, *, size: int, crop: str, interpolation: str, reporter: Reporter = SILENT) -> None:
         """Refuse stored frames that were not prepared for this model.
 
         Args:
             size: Side of the stored frames in pixels.
             crop: How they were cropped.
+            interpolation: How they were resized.
 
         Raises:
             InputError: The frames have another size than the model's input; resizing them again would blur.
@@ -113,9 +120,10 @@ class Clip:
                 f"the frames are {size} x {size} pixels, {self.name} takes {self.preprocess.size}",
                 f"extract them again with --size {self.preprocess.size}",
             )
-        if self.preprocess.resize_mode != "shortest":
-            mode = self.preprocess.resize_mode
-            reporter.warn(f"{self.name} was trained on '{mode}' images; the frames are '{crop}' crops")
+        wanted = {"crop": self.preprocess.crop, "interpolation": self.preprocess.interpolation}
+        for what, found in (("crop", crop), ("interpolation", interpolation)):
+            if found != wanted[what] and not (found == "center-0.875" and wanted[what] == "center"):
+                reporter.warn(f"{self.name} was trained with the {what} '{wanted[what]}', the frames have '{found}'")
 
     def encode_frames(self, frames: Tensor) -> Tensor:
         """Encode frames into raw features.

@@ -16,9 +16,9 @@ from torch import Tensor
 
 from figclip_cli.files import sha256_of_json
 from figclip_cli.models.clip import Clip
-from figclip_cli.models.text_encoding import encode_in_pieces
 from figclip_cli.models.feature_shards import Shard, content_hashes
 from figclip_cli.models.feature_store import FeatureStore, locate
+from figclip_cli.models.text_encoding import encode_in_pieces
 from figclip_cli.models.tokens import TokenCounter
 from figclip_cli.reporting import SILENT, Reporter
 

@@ -1,14 +1,16 @@
-"""Tiny data in each benchmark's own format, the program in this process, and scores of one look and one text at a time.
+"""Clips named as each benchmark names them, the program in this process, and scores of one look and one text at a time.
 
-A test module that names this one in ``pytest_plugins`` has its fixtures.
+A test module takes over the fixtures that it uses; what is costly to make is made once for all modules.
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
+import shlex
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 
 import numpy as np
@@ -25,7 +27,7 @@ from figclip_cli.models.clip import load_clip
 from figclip_cli.models.source import ModelSource
 
 SIDE = 32
-CLOSE = 2e-6  # scores nearer than this could change places by the order of a sum
+CLOSE = 1e-6  # scores nearer than this could change places by the order of a sum
 CLIPS = {
     "ucf101": (
         "v_ApplyEyeMakeup_g01_c01.avi",
@@ -90,7 +92,11 @@ def names_of(family: str) -> list[str]:
 
 @pytest.fixture(scope="session")
 def world(tmp_path_factory, tiny_model) -> World:
-    folder = tmp_path_factory.mktemp("world")
+    return make_world(tmp_path_factory.getbasetemp() / "world", tiny_model)
+
+
+@cache
+def make_world(folder: Path, model: Path) -> World:
     seed = 100
     for family, names in CLIPS.items():
         (folder / "videos" / family).mkdir(parents=True)
@@ -101,7 +107,7 @@ def world(tmp_path_factory, tiny_model) -> World:
     (folder / "videos" / "broken").mkdir()
     (folder / "videos" / "broken" / f"{BROKEN}.mp4").write_text("no video\n" * 50)
     recipe = SamplingRecipe(size=SIDE, events=2, frames_per_event=2)
-    made = World(folder, tiny_model)
+    made = World(folder, model)
     extract([folder / "videos"], made.frames, recipe=recipe, workers=1)
     return made
 
@@ -180,6 +186,15 @@ def scored(here, *arguments: object, code: int = 0, output: str = "made/results.
     return Scored(document, samples, said)
 
 
+def frames_by_the_hint(here, said: str, videos: Path) -> Path:
+    """Follow the very command that a refusal names, and return the frames file."""
+    words = shlex.split(said.split("extract them with: ")[1].split("; or pass")[0])
+    assert words[:2] == ["figclip", "extract-frames"]
+    words = [str(videos) if word == "VIDEOS" else "asked.h5" if word == "FRAMES.h5" else word for word in words[1:]]
+    assert here(*words).code == 0
+    return Path("asked.h5")
+
+
 # One at a time
 
 
@@ -187,19 +202,19 @@ class Eyes:
     """A model that sees one frame and reads one text at a time, each text once."""
 
     def __init__(self, clip) -> None:
-        self._clip = clip
+        self.clip = clip
         self._texts: dict[str, np.ndarray] = {}
 
     def look(self, pixels: np.ndarray, pooling: str = "mean-l2") -> np.ndarray:
         """The feature of (frames, 32, 32, 3) uint8."""
         with torch.no_grad():
-            frames = [self._clip.encode_frames(torch.from_numpy(one[None].copy()))[0].numpy() for one in pixels]
+            frames = [self.clip.encode_frames(torch.from_numpy(one[None].copy()))[0].numpy() for one in pixels]
         return pooled(np.array(frames, dtype=np.float64), pooling)
 
     def raw_text(self, text: str) -> np.ndarray:
         if text not in self._texts:
             with torch.no_grad():
-                self._texts[text] = self._clip.encode_texts([text])[0].double().numpy()
+                self._texts[text] = self.clip.encode_texts([text])[0].double().numpy()
         return self._texts[text]
 
     def text(self, text: str) -> np.ndarray:
@@ -277,3 +292,15 @@ def write(path: Path, content: object) -> Path:
     text = content if isinstance(content, str) else json.dumps(content)
     path.write_bytes(text.encode())
     return path
+
+
+_QUALITIES = ("red", "small", "wooden", "old", "happy")
+_THINGS = ("dog", "man", "table", "girl", "horse", "bird", "car")
+_DOINGS = ("pushes", "sees", "carries", "follows")
+
+
+def sentences(number: int) -> tuple[str, str]:
+    """A sentence and the same with its qualities swapped."""
+    first, second = _QUALITIES[number % 5], _QUALITIES[(number + 2) % 5]
+    thing, doing, other = _THINGS[number % 7], _DOINGS[number % 4], _THINGS[(number + 3) % 7]
+    return f"a {first} {thing} {doing} a {second} {other}", f"a {second} {thing} {doing} a {first} {other}"

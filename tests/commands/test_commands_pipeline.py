@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 from conftest import PREPROCESS_CFG, TINY_MODEL_CFG, save_model
+from PIL import Image
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -130,6 +131,44 @@ def test_the_readmes_lines_on_training_run(done, lab, tmp_path):
         "excluded: 1 clips dropped, of 1 on the lists"
         in shell(f"{lines[1]} --config short.toml --overwrite", lab).stderr
     )
+
+
+def test_the_readmes_lines_on_evaluation_run(done, lab, tmp_path):
+    lab = shutil.copytree(lab, tmp_path / "lab")
+    (lab / "quick.toml").unlink()
+    (lab / "sugarcrepe").mkdir()
+    (lab / "val2017").mkdir()
+    for part in ("swap_obj", "swap_att"):
+        item = {"filename": f"{part}.png", "caption": "a cat on a mat", "negative_caption": "a mat on a cat"}
+        (lab / "sugarcrepe" / f"{part}.json").write_text(json.dumps({"0": item}))
+        Image.new("RGB", (40, 30), "red").save(lab / "val2017" / f"{part}.png")
+    (lab / "UCF-101").mkdir()
+    (lab / "MSRVTT").mkdir()
+    listed, videos = [], sorted((lab / "vidsitu").glob("*.mp4"))[:2]
+    for name, video in zip(("Archery", "YoYo"), videos, strict=True):
+        listed.append(f"{name}/v_{name}_g01_c01.mp4")
+        shutil.copy(video, lab / "UCF-101" / f"v_{name}_g01_c01.mp4")
+    (lab / "testlist01.txt").write_text("\n".join(listed) + "\n")
+    (lab / "classInd.txt").write_text("1 Archery\n2 YoYo\n")
+    shutil.copy(videos[0], lab / "MSRVTT" / "video9770.mp4")
+    shutil.copy(videos[1], lab / "MSRVTT" / "video9771.mp4")
+    rows = ["key,vid_key,video_id,sentence", "ret0,msr9770,video9770,a man", "ret1,msr9771,video9771,a dog"]
+    (lab / "MSRVTT_JSFUSION_test.csv").write_text("\n".join(rows) + "\n")
+    lines = readme_lines("Evaluation")
+    assert [line.split()[1] for line in lines] == ["evaluate"] * 4 + ["compare", "search", "embed"]
+    for line in lines:
+        output = shell(line, lab)
+        assert output.returncode == 0, f"{line}: {output.stderr}"
+        assert output.stdout.strip(), line
+    protocols = [
+        json.loads((lab / "results" / f"{name}-base-model-rank8.json").read_text())["protocol"]
+        for name in ("action-testlist01", "retrieval-MSRVTT_JSFUSION_test")
+    ]
+    assert [(one["name"], one["frames"]["frames_per_event"], one["frames"]["fps"]) for one in protocols] == [
+        ("vifi", 32, 0.0),
+        ("clip4clip", 0, 1.0),
+    ]
+    assert Image.open(lab / "hits.png").width > 100 and (lab / "features.safetensors").stat().st_size > 1000
 
 
 @pytest.mark.parametrize(

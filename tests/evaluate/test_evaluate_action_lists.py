@@ -416,6 +416,8 @@ def test_draws_are_seeded_exclude_by_name_and_keep_only_their_clips():
         wanted = [clip for clip in SPLIT.clips if SPLIT.classes[clip.label] in split.classes]
         assert named(split) == [(clip.clip_id, SPLIT.classes[clip.label]) for clip in wanted]
     assert drawn == draw_classes(SPLIT, count=8, draws=3, seed=5, exclude=["class 3", "class 4"])
+    with pytest.raises(InputError, match="none of the 2 classes to exclude"):
+        draw_classes(SPLIT, count=8, draws=3, seed=5, exclude=["of another", "data set"])
     assert drawn[:2] == draw_classes(SPLIT, count=8, draws=2, seed=5, exclude=["class 3", "class 4"])
     assert drawn != draw_classes(SPLIT, count=8, draws=3, seed=6, exclude=["class 3", "class 4"])
     everything = draw_classes(SPLIT, count=20, draws=1, seed=0)[0]

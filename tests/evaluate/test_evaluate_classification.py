@@ -24,14 +24,15 @@ from figclip_cli.evaluate.metrics.ranking import TIES
 def simple_clip(row, label, ties):
     """Look at one wrong class at a time."""
     above = same = 0
-    best_wrong = -math.inf
+    best_wrong, wrong = -math.inf, None
     for index, score in enumerate(row):
         if index != label:
             above += score > row[label]
             same += score == row[label]
-            best_wrong = max(best_wrong, score)
+            if score > best_wrong:
+                best_wrong, wrong = score, index
     rank = above + {"average": same / 2, "optimistic": 0, "pessimistic": same}[ties]
-    return rank, same, list(row).index(max(row)), row[label] - best_wrong
+    return rank, same, label if rank == 0 else wrong, row[label] - best_wrong
 
 
 @pytest.mark.parametrize("ties", TIES)
@@ -84,7 +85,8 @@ def test_a_matrix_worked_by_hand():
     found = classify(scores, labels, ties="average")
     assert found.ranks.tolist() == [0.5, 0.0, 1.5]
     assert found.tied.tolist() == [1, 0, 1]
-    assert found.chosen.tolist() == [0, 1, 0]
+    assert found.chosen.tolist() == [1, 1, 0]  # what is wrong under the rule was not chosen
+    assert classify(scores, labels, ties="optimistic").chosen.tolist() == [0, 1, 0]
     assert found.margins.tolist() == [0.0, 0.5, -0.25]
     assert accuracy_metrics(found.ranks)["top-1"] == pytest.approx(100 / 3)
     assert accuracy_metrics(classify(scores, labels, ties="optimistic").ranks)["top-1"] == pytest.approx(200 / 3)

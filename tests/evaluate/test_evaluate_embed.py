@@ -463,6 +463,17 @@ def test_small_files_that_claim_to_be_large_are_refused(few, tmp_path):
         read_features(path)
 
 
+def test_texts_on_the_heap_of_hdf5_are_refused(few, tmp_path):
+    """A few changed bytes there make the library read without end."""
+    write_features(tmp_path / "features.h5", few)
+    with h5py.File(tmp_path / "features.h5", "r+") as file:
+        ids = file["ids"].asstr()[:].tolist()
+        del file["ids"]
+        file.create_dataset("ids", data=ids, dtype=h5py.string_dtype())
+    with pytest.raises(InputError, match="texts of one length"):
+        read_features(tmp_path / "features.h5")
+
+
 def test_features_in_another_file_are_not_followed(few, tmp_path):
     write_features(tmp_path / "other.h5", few)
     write_features(tmp_path / "features.h5", few)

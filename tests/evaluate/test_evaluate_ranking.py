@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+import scipy.stats
 
 from figclip_cli.evaluate.metrics.ranking import (
+    HIGHER_IS_BETTER,
     MULTI_CAPTION,
     TIES,
     bootstrap_metrics,
@@ -90,6 +92,71 @@ def test_metrics_by_hand():
     assert metrics["R@5"] == pytest.approx(100 * 4 / 6)
     assert metrics["R@10"] == pytest.approx(100 * 5 / 6)
     assert metrics["MdR"] == pytest.approx(4.75) and metrics["MnR"] == pytest.approx(26.5 / 6 + 1)
+
+
+def test_the_geometric_mean_of_recalls_is_that_of_scipy_and_keeps_leading_axes():
+    ranks = np.random.default_rng(0).integers(0, 15, (3, 2, 40)).astype(np.float64)
+    metrics = retrieval_metrics(ranks)
+    recalls = np.stack([metrics[f"R@{k}"] for k in (1, 5, 10)])
+    assert metrics["gmean"].shape == (3, 2)
+    assert metrics["gmean"] == pytest.approx(scipy.stats.mstats.gmean(recalls, axis=0))
+    assert retrieval_metrics(np.array([3.0, 20.0]))["gmean"] == 0.0  # as R@1 is
+    assert retrieval_metrics(np.zeros(5))["gmean"] == pytest.approx(100.0)
+    assert HIGHER_IS_BETTER["gmean"] and list(metrics) == list(HIGHER_IS_BETTER)
+
+
+def clip4clip_entries(scores):
+    """Where, in each row in falling order, stands the diagonal's score: each tied place is an entry of its own."""
+    falling = np.sort(-scores, axis=1)
+    return np.nonzero(falling + np.diagonal(scores)[:, None] == 0)
+
+
+def test_ranks_agree_with_clip4clip_where_nothing_ties_and_bound_its_entries_where_it_does():
+    generator = np.random.default_rng(3)
+    scores = generator.permutation(900).reshape(30, 30).astype(np.float32)
+    own = np.arange(30)
+    assert np.array_equal(text_to_video_ranks(scores, own, ties="average").values, clip4clip_entries(scores)[1])
+    tied = generator.integers(0, 8, (30, 30)).astype(np.float32)
+    rows, entries = clip4clip_entries(tied)
+    low, mean, high = (text_to_video_ranks(tied, own, ties=t).values for t in ("optimistic", "average", "pessimistic"))
+    assert len(entries) > 30  # a tied query counts several times there
+    for query in range(30):
+        of_query = entries[rows == query]
+        assert of_query.tolist() == list(range(int(low[query]), int(high[query]) + 1))
+        assert of_query.mean() == mean[query]
+
+
+def collaborative_experts_ranks(scores, video_of_text):
+    """Text to video, and video to text: the average place among equal scores; the least over a video's own texts."""
+
+    def place(row, own):
+        return np.nonzero(np.sort(-row) == -own)[0].mean()
+
+    t2v = [place(row, row[video]) for row, video in zip(scores, video_of_text, strict=True)]
+    v2t = [
+        min(place(column, column[text]) for text in np.nonzero(video_of_text == video)[0])
+        for video, column in enumerate(scores.T)
+    ]
+    return t2v, v2t
+
+
+def test_average_ties_and_min_rank_are_those_of_collaborative_experts():
+    generator = np.random.default_rng(4)
+    video_of_text = np.repeat(np.arange(12), 3)
+    scores = generator.integers(0, 6, (36, 12)).astype(np.float32)
+    # A video's own texts that tie share a place there and are no tie here; so they differ.
+    scores += np.tile([0.0, 100.0, 200.0], 12).astype(np.float32)[:, None] * (generator.random(12) < 0.5)
+    scores[np.arange(36), video_of_text] += np.tile([0.0, -7.0, -14.0], 12).astype(np.float32)
+    t2v, v2t = collaborative_experts_ranks(scores, video_of_text)
+    ours = text_to_video_ranks(scores, video_of_text, ties="average")
+    assert ours.values.tolist() == t2v and ours.tied_queries > 0
+    ours = video_to_text_ranks(scores, video_of_text, ties="average", multi_caption="min-rank")
+    assert ours.values.tolist() == v2t and ours.tied_queries > 0
+
+
+def test_what_was_not_asked_for_is_none():
+    ranks = text_to_video_ranks(np.eye(3, dtype=np.float32), np.arange(3), ties="average")
+    assert ranks.best_wrong is None and ranks.own_scores is None and ranks.best_wrong_scores is None
 
 
 def test_half_a_rank_is_no_hit_at_one():

@@ -177,7 +177,7 @@ def test_a_query_of_several_texts_is_their_mean(clip, prepared, chosen):
 def test_events_beyond_the_frames_are_refused(clip, prepared, tmp_path):
     extract([prepared / "vidsitu"], tmp_path / "f.h5", recipe=SamplingRecipe(size=32, events=3), workers=1)
     captions = read_captions(prepared / "prompts.jsonl", level="event")
-    with pytest.raises(InputError, match="event 3 of clip .* the frames have 3 events"):
+    with pytest.raises(InputError, match="event 4 of clip .* the frames have 3 events"):
         evaluated(clip, FramesReader(tmp_path / "f.h5"), captions)
 
 

@@ -14,6 +14,7 @@ from figclip_cli.evaluate.visuals import ImageFiles, StoredClips, encoding, visu
 from figclip_cli.evaluate.visuals.frame_choice import FrameChoice, choose_frames, recipe_of
 from figclip_cli.evaluate.visuals.packing import pack, unpack
 from figclip_cli.frames import FramesReader, SamplingRecipe
+from figclip_cli.frames.preprocess import to_square_whole
 from figclip_cli.models.clip import load_clip
 from figclip_cli.models.pooling import POOLINGS, pool_frames
 from figclip_cli.models.source import ModelSource
@@ -151,13 +152,68 @@ def test_images_are_cut_to_their_box_and_found_below_any_folder(clip, images):
     assert found.looks == tuple(looks[:3])
     assert found.failed == {("2.png", None): f"image 2.png: not in {images.roots[0]}"}
     whole = np.asarray(Image.open(images.roots[0] / "val" / "0.png"))
-    from figclip_cli.frames.preprocess import to_square
-
-    cut = torch.from_numpy(to_square(whole[0:36, 5:38], 32).copy())
+    cut = torch.from_numpy(to_square_whole(whole[0:36, 5:38], 32, "center", "bicubic"))
     with torch.no_grad():
         expected = normalize(clip.encode_frames(cut[None])[0], dim=0)
     assert torch.allclose(found.all()[1], expected, atol=1e-5)
     assert not torch.allclose(found.all()[0], expected, atol=1e-3)
+
+
+@pytest.mark.parametrize("interpolation", ["bicubic", "bilinear"])
+@pytest.mark.parametrize(("crop", "mode"), [("center", "shortest"), ("squash", "squash"), ("letterbox", "longest")])
+def test_images_become_squares_to_the_bit_as_in_open_clip(images, crop, mode, interpolation):
+    from open_clip.transform import image_transform
+
+    source = ImageFiles(images.roots, size=32, crop=crop, interpolation=interpolation)
+    transform = image_transform(
+        32, is_train=False, mean=(0, 0, 0), std=(1, 1, 1), resize_mode=mode, interpolation=interpolation
+    )
+    theirs = (transform(Image.open(images.roots[0] / "val" / "3.png")) * 255).round().permute(1, 2, 0).numpy()
+    assert np.array_equal(source.read(("val/3.png", None))[0], theirs.astype(np.uint8))
+
+
+def test_two_folders_with_different_images_of_one_name_are_refused(images, tmp_path):
+    (tmp_path / "other" / "val").mkdir(parents=True)
+    (tmp_path / "other" / "val" / "0.png").write_bytes((images.roots[0] / "val" / "0.png").read_bytes())
+    both = ImageFiles([*images.roots, tmp_path / "other"], size=32)
+    assert both.find("coco/val/0.png") == images.roots[0] / "val" / "0.png" and both.shortened == 1
+    (tmp_path / "other" / "val" / "1.png").write_bytes((images.roots[0] / "val" / "0.png").read_bytes())
+    with pytest.raises(InputError, match="image val/1.png is in .* and another in"):
+        both.find("val/1.png")
+
+
+def test_a_name_that_no_file_can_have_is_missing(images):
+    assert images.why_missing("x" * 5000 + ".png") is not None and images.why_missing("..") is not None
+
+
+def test_an_unknown_way_of_resizing_is_refused(images):
+    with pytest.raises(InputError, match="resized by 'nearest'"):
+        ImageFiles(images.roots, size=32, interpolation="nearest")
+
+
+def test_a_picture_that_changes_between_two_models_is_noticed(clip, images):
+    from figclip_cli.evaluate.encoders import Encoding, encoders
+    from figclip_cli.evaluate.evaluation import require_same_looks
+
+    looks = [("val/0.png", None), ("val/1.png", None)]
+    encoder = next(encoders(clip, None, Encoding(STORED)))
+    first = encoder.looks(images, looks)
+    require_same_looks(first, encoder.looks(images, looks), encoder)
+    (images.roots[0] / "val" / "1.png").write_bytes((images.roots[0] / "val" / "2.png").read_bytes())
+    changed = encoder.looks(images, looks)
+    assert changed.sha256 != first.sha256
+    with pytest.raises(InputError, match="val/1.png is not what it was"):
+        require_same_looks(first, changed, encoder)
+
+
+@pytest.mark.parametrize("events", [3, 5, 6])
+def test_events_are_asked_of_frames_with_as_many_only(clips, events):
+    looks = [(clip_id, event) for clip_id in clips.reader.clip_ids for event in range(events)]
+    if events == 5:
+        clips.check(looks)
+    else:
+        with pytest.raises(InputError, match=f"event {events - 1} of clip .* the frames have 5 events"):
+            clips.check(looks)
 
 
 def test_a_damaged_image_is_listed_and_the_others_are_encoded(clip, images):
@@ -231,6 +287,19 @@ def test_frames_that_a_protocol_does_not_take_are_refused_with_the_command_that_
 def test_named_protocols_say_what_differs_from_them():
     protocol = ProtocolOptions(protocol="fitclip", pooling="mean-l2", num_frames=4).resolve()
     assert protocol.pooling == "mean-l2" and protocol.num_frames == 4 and protocol.changed == ("pooling",)
-    assert PROTOCOLS["clip4clip"].for_paragraphs().num_frames == 64
-    kept = ProtocolOptions(protocol="clip4clip", num_frames=24).resolve().for_paragraphs()
-    assert (kept.num_frames, kept.max_tokens) == (24, 64)
+
+
+@pytest.mark.parametrize(
+    ("asked", "frames", "tokens", "changed"),
+    [
+        ({}, 64, 64, ()),
+        ({"num_frames": 24}, 24, 64, ("num_frames",)),
+        ({"num_frames": 12, "max_tokens": 32}, 12, 32, ("max_tokens", "num_frames")),
+        ({"num_frames": 64}, 64, 64, ()),
+    ],
+)
+def test_paragraphs_have_choices_of_their_own_that_a_flag_wins_over(asked, frames, tokens, changed):
+    protocol = ProtocolOptions(protocol="clip4clip", **asked).resolve(paragraphs=True)
+    assert (protocol.num_frames, protocol.max_tokens, protocol.changed) == (frames, tokens, changed)
+    assert ProtocolOptions(protocol="clip4clip").resolve().num_frames == 12
+    assert ProtocolOptions().resolve(paragraphs=True) == ProtocolOptions().resolve()

@@ -240,7 +240,8 @@ def test_inspect_says_what_is_inside_and_draws_it(clips, tmp_path, figclip):
         assert sheet.size == (20 * 116 + 4, 2 * (18 + 112 + 18 + 4))
         assert sheet.getpixel((sheet.width - 60, sheet.height - 70)) == (200, 200, 200)  # missing, not invented
     assert figclip("inspect", "--sheet", "out.gif", cwd=tmp_path).returncode == 2
-    assert figclip("inspect", "--sheet", "out.png", "--clip", "absent", cwd=tmp_path).returncode == 3
+    assert figclip("inspect", "--sheet", "out.png", cwd=tmp_path).returncode == 2  # it is there already
+    assert figclip("inspect", "--sheet", "new.png", "--clip", "absent", cwd=tmp_path).returncode == 3
 
 
 def test_a_device_that_is_absent_is_one_line(clips, tmp_path, figclip):

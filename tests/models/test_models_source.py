@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import shutil
 
+from types import SimpleNamespace
+
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
@@ -189,9 +191,17 @@ def test_without_a_model_the_default_folder_is_used_or_its_absence_explained(tmp
 
 def test_frames_of_another_size_are_refused(tiny_model):
     clip = load_clip(ModelSource(str(tiny_model)))
-    clip.check_frames(size=32, crop="center")
+    clip.check_frames(size=32, crop="center", interpolation="bicubic")
+    warnings = []
+    listening = SimpleNamespace(warn=warnings.append)
+    for crop, interpolation in (("center", "bicubic"), ("center-0.875", "bicubic"), ("squash", "bilinear")):
+        clip.check_frames(size=32, crop=crop, interpolation=interpolation, reporter=listening)
+    assert [warning.split(" was trained with ")[1] for warning in warnings] == [
+        "the crop 'center', the frames have 'squash'",
+        "the interpolation 'bicubic', the frames have 'bilinear'",
+    ]
     with pytest.raises(InputError, match="224 x 224") as caught:
-        clip.check_frames(size=224, crop="center")
+        clip.check_frames(size=224, crop="center", interpolation="bicubic")
     assert "--size 32" in caught.value.hint
 
 

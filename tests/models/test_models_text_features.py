@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from figclip_cli.errors import InputError, VerificationError
-from figclip_cli.models import text_encoding, feature_shards, feature_store
+from figclip_cli.models import feature_shards, feature_store, text_encoding
 from figclip_cli.models.clip import load_clip
 from figclip_cli.models.source import ModelSource
 from figclip_cli.models.text_features import CACHE_FOLDER, encode_distinct, model_key

@@ -90,17 +90,20 @@ def draw_classes(
         count: Classes in each draw.
         draws: Number of draws, numbered from 1; they are independent and may share classes.
         seed: Any number.
-        exclude: Names that are never drawn, in any spelling; one that is no class of the split is of no effect.
+        exclude: Names that are never drawn, in any spelling; some may be no classes of the split.
 
     Returns:
         One split per draw, named ``{split} draw {number}``, classes in the split's order, clips relabelled.
 
     Raises:
         UsageError: Fewer than ``count`` classes are left to draw from, or ``count`` or ``draws`` is less than 1.
-        InputError: The classes of a draw have no clips.
+        InputError: None of ``exclude`` is a class of the split, or the classes of a draw have no clips.
     """
     known, out = positions(split.classes, f"split '{split.name}'"), {normalised(name) for name in exclude}
     pool = [key for key in known if key not in out]
+    if out and len(pool) == len(known):
+        first = near_name(exclude[0], split.classes)
+        raise InputError(f"none of the {len(out)} classes to exclude is in split '{split.name}'", first)
     if count < 1 or draws < 1:
         raise UsageError(f"{draws} draws of {count} classes", "ask for at least one draw of one class")
     if count > len(pool):

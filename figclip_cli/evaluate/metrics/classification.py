@@ -8,8 +8,10 @@ from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
+import torch
 
 from figclip_cli.errors import InputError, VerificationError
+from figclip_cli.evaluate.metrics.exact_scores import exact_product, make_block
 from figclip_cli.evaluate.metrics.ranking import Floats, Ties, text_to_video_ranks
 
 Integers = npt.NDArray[np.int64]
@@ -26,7 +28,8 @@ class Classified:
         labels: (n,) int64, index of the right class.
         ranks: (n,) float64, 0-based rank of the right class; fractional only under ``average``.
         tied: (n,) int64, wrong classes that score the same as the right one.
-        chosen: (n,) int64, class of the best score, the lowest index of several.
+        chosen: (n,) int64, the right class where it has rank 0, else the wrong class of the best score, the lowest
+            index of several.
         margins: (n,) float64, score of the right class minus the best score of a wrong one.
         classes: Number of classes that compete.
     """
@@ -75,10 +78,9 @@ class OverSplits:
 
 
 def exact_scores(videos: npt.NDArray[np.float32], classes: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
-    """Return dot products taken in float64 and rounded once to float32, in blocks of rows.
+    """Return exact dot products rounded to float32, in blocks of rows.
 
-    A float32 product depends on the order of its sums, so the score of a clip could depend on its neighbours. Float64
-    keeps that far below the rounding, so equal features tie.
+    See :mod:`figclip_cli.evaluate.metrics.exact_scores`: equal features tie, whatever is computed beside them.
 
     Args:
         videos: (N, D) features.
@@ -87,12 +89,12 @@ def exact_scores(videos: npt.NDArray[np.float32], classes: npt.NDArray[np.float3
     Returns:
         (N, C) float32.
     """
-    columns = np.asarray(classes, dtype=np.float64).T
-    scores = np.empty((len(videos), columns.shape[1]), dtype=np.float32)
+    columns = make_block(torch.from_numpy(classes))
+    scores = torch.empty(len(videos), len(classes))
     for start in range(0, len(videos), _BLOCK_ROWS):
         rows = slice(start, start + _BLOCK_ROWS)
-        scores[rows] = np.asarray(videos[rows], dtype=np.float64) @ columns
-    return scores
+        exact_product(make_block(torch.from_numpy(videos[rows])), columns, scores[rows])
+    return scores.numpy()
 
 
 def classify(scores: npt.NDArray[np.float32], labels: Integers, *, ties: Ties) -> Classified:
@@ -116,12 +118,14 @@ def classify(scores: npt.NDArray[np.float32], labels: Integers, *, ties: Ties) -
     if not np.isfinite(scores).all():
         raise VerificationError("a score of a clip is not finite", "the features of a model are damaged")
     ranks = text_to_video_ranks(scores, labels, ties=ties).values
-    tied, margins = _tied_and_margins(scores, labels)
-    return Classified(labels, ranks, tied, scores.argmax(axis=1).astype(np.int64), margins, classes)
+    tied, margins, best_wrong = _wrong_classes(scores, labels)
+    return Classified(labels, ranks, tied, np.where(ranks == 0, labels, best_wrong), margins, classes)
 
 
-def _tied_and_margins(scores: npt.NDArray[np.float32], labels: Integers) -> tuple[Integers, Floats]:
-    tied, margins = np.empty(len(scores), dtype=np.int64), np.empty(len(scores), dtype=np.float64)
+def _wrong_classes(scores: npt.NDArray[np.float32], labels: Integers) -> tuple[Integers, Floats, Integers]:
+    """Return how many wrong classes tie with the right one, the margin over the best wrong one, and which that is."""
+    tied, best = np.empty(len(scores), dtype=np.int64), np.empty(len(scores), dtype=np.int64)
+    margins = np.empty(len(scores), dtype=np.float64)
     for start in range(0, len(scores), _BLOCK_ROWS):
         rows = slice(start, start + _BLOCK_ROWS)
         block = scores[rows].astype(np.float64)
@@ -130,7 +134,8 @@ def _tied_and_margins(scores: npt.NDArray[np.float32], labels: Integers) -> tupl
         tied[rows] = (block == right[:, None]).sum(axis=1) - 1
         block[at] = -np.inf
         margins[rows] = right - block.max(axis=1)
-    return tied, margins
+        best[rows] = block.argmax(axis=1)
+    return tied, margins, best
 
 
 def hits(ranks: Floats, k: int) -> npt.NDArray[np.bool_]:

@@ -5,14 +5,14 @@ Comparisons give one byte each. Eight of them are added as one int64, which is m
 
 from __future__ import annotations
 
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Sequence
 
 import numpy as np
 import torch
 from torch import Tensor
 
 _LANE = 255  # what a byte can count
-_ROWS_PER_THREAD = 128
+_STRIP = 1 << 18  # products that stay in a core's cache while they are compared
 
 
 def padded(columns: int) -> int:
@@ -28,43 +28,51 @@ class Masks:
     """
 
     def __init__(self, size: int, device: torch.device) -> None:
-        self._room = [torch.zeros(size, dtype=torch.bool, device=device) for _ in range(2)]
-        self._threads = torch.get_num_threads() if device.type == "cpu" else 1
-        self._pool = ThreadPoolExecutor(self._threads) if self._threads > 1 else None
+        self._room = [torch.empty(size, dtype=torch.bool, device=device) for _ in range(2)]
 
-    def close(self) -> None:
-        """End the threads."""
-        if self._pool is not None:
-            self._pool.shutdown()
-
-    def above(self, scores: Tensor, limit: Tensor, which: int) -> Tensor:
-        """Compare scores (n, m) with a limit that broadcasts to them.
+    def above(self, products: Tensor, limits: Sequence[Tensor]) -> list[Tensor]:
+        """Compare products (n, m) with up to two limits that broadcast to them.
 
         Args:
-            which: 0 or 1, the room to use; what it held is overwritten.
+            products: float32, or bfloat16 for a float32 limit.
 
         Returns:
-            (n, m rounded up to 8) bool, contiguous; False in the added columns.
+            For each limit (n, :func:`padded` m) bool, contiguous, False in the added columns; the next call
+            overwrites it.
         """
-        rows, columns = scores.shape
+        rows, columns = products.shape
         width = padded(columns)
-        mask = self._room[which][: rows * width].view(rows, width)
-        mask[:, columns:] = False
-        if scores.device.type == "cpu":
-            self._compare(scores, limit.expand(rows, columns), mask[:, :columns])
-        else:
-            torch.gt(scores, limit, out=mask[:, :columns])
-        return mask
+        masks = [room[: rows * width].view(rows, width) for room, _ in zip(self._room, limits, strict=False)]
+        for mask in masks:
+            mask[:, columns:] = False
+        numbers, limits = _comparable(products, limits)
+        limits = [limit.expand(rows, columns) for limit in limits]
+        inner = [mask[:, :columns] for mask in masks]
+        height = max(1, _STRIP // columns) if products.device.type == "cpu" else rows
+        for start in range(0, rows, height):
+            strip = slice(start, start + height)
+            _compare(numbers[strip], [limit[strip] for limit in limits], [mask[strip] for mask in inner])
+        return masks
 
-    def _compare(self, scores: Tensor, limit: Tensor, mask: Tensor) -> None:
-        """Compare with NumPy, which is faster here than torch but has no threads of its own."""
-        rows = max(_ROWS_PER_THREAD, -(-len(scores) // self._threads))
-        parts = [[part.numpy() for part in tensor.split(rows)] for tensor in (scores, limit, mask)]
-        if self._pool is None or len(parts[0]) == 1:
-            for a, b, out in zip(*parts, strict=True):
-                np.greater(a, b, out=out)
+
+def _comparable(products: Tensor, limits: Sequence[Tensor]) -> tuple[Tensor, Sequence[Tensor]]:
+    """Return numbers that compare as these do; those of bfloat16 as integers where no limit is negative.
+
+    A bfloat16 is the upper half of a float32, and where one of two floats is positive their bits compare like
+    integers. A bfloat16 is above a positive float32 if and only if it is above that number's upper half.
+    """
+    if products.dtype == torch.bfloat16 and all(bool((limit > 0).all()) for limit in limits):
+        return products.view(torch.int16), [(limit.view(torch.int32) >> 16).to(torch.int16) for limit in limits]
+    return products, limits
+
+
+def _compare(numbers: Tensor, limits: Sequence[Tensor], masks: Sequence[Tensor]) -> None:
+    numbers = numbers.float() if numbers.dtype == torch.bfloat16 else numbers
+    for limit, mask in zip(limits, masks, strict=True):
+        if numbers.device.type == "cpu":
+            np.greater(numbers.numpy(), limit.numpy(), out=mask.numpy())  # several times faster than torch
         else:
-            list(self._pool.map(np.greater, *parts))
+            torch.gt(numbers, limit, out=mask)
 
 
 def count(mask: Tensor, axis: int) -> Tensor:
@@ -78,24 +86,17 @@ def count(mask: Tensor, axis: int) -> Tensor:
 
 
 def places(mask: Tensor) -> tuple[Tensor, Tensor]:
-    """Return rows and columns, row by row, of what is set in a mask (n, m) whose m is a multiple of 8."""
-    return _places(mask.view(torch.int64))
+    """Return rows and columns, row by row, of what is set in a mask (n, m)."""
+    flat = mask.reshape(-1)
+    # NumPy is several times faster here.
+    found = flat.nonzero()[:, 0] if flat.device.type != "cpu" else torch.from_numpy(np.flatnonzero(flat.numpy()))
+    rows = torch.div(found, mask.shape[1], rounding_mode="floor")
+    return rows, found - rows * mask.shape[1]
 
 
 def differing(a: Tensor, b: Tensor) -> tuple[Tensor, Tensor]:
     """Return rows and columns, row by row, where two masks (n, m) differ; m is a multiple of 8."""
-    return _places(torch.bitwise_xor(a.view(torch.int64), b.view(torch.int64)))
-
-
-def _places(words: Tensor) -> tuple[Tensor, Tensor]:
-    """Look for words that are not 0 first, then into their bytes: few are."""
-    width = 8 * words.shape[1]
-    flat_words = words.reshape(-1)
-    found = flat_words.nonzero()[:, 0]
-    which, byte = flat_words[found].view(torch.uint8).view(-1, 8).nonzero().unbind(dim=1)
-    flat = found[which] * 8 + byte
-    rows = torch.div(flat, width, rounding_mode="floor")
-    return rows, flat - rows * width
+    return places(torch.bitwise_xor(a.view(torch.int64), b.view(torch.int64)).view(torch.bool))
 
 
 def group_max(values: Tensor, groups: Tensor) -> tuple[Tensor, Tensor]:

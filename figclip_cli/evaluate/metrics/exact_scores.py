@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import math
 import time
-import warnings
 from dataclasses import dataclass
+from functools import cached_property
 from typing import NamedTuple
 
 import torch
@@ -29,7 +29,7 @@ class Precision(NamedTuple):
     Attributes:
         dtype: Of the factors; the results are always float32.
         doubt: Share of a block's scores in doubt from which the next precision is the cheaper one.
-        output_error: Relative rounding of a result, twice over.
+        output_error: Relative rounding of a result, and more.
         input_error: Relative rounding of a float32 factor, where the device may round it; none of bfloat16, whose
             rounding is measured feature by feature.
     """
@@ -51,7 +51,7 @@ class Precision(NamedTuple):
 
 
 PLAIN = Precision(torch.float32, 1 / 32, 4 * _FLOAT32)
-_ROUGH = Precision(torch.bfloat16, 1 / 8, 2 * _BFLOAT16)
+_ROUGH = Precision(torch.bfloat16, 1 / 8, 1.01 * _BFLOAT16)
 _EXACT = Precision(torch.float64, 1.0, 0.0)
 
 
@@ -69,11 +69,24 @@ class Block:
     lengths: Tensor
     losses: Tensor
 
+    @cached_property
+    def rounded(self) -> Tensor:
+        """(n, D) bfloat16."""
+        return self.features.bfloat16()
+
 
 def make_block(features: Tensor) -> Block:
     """Measure features (n, D) float32."""
-    losses = features - features.bfloat16().float()  # exact: the bits that are cut off
-    return Block(features, *(torch.linalg.vector_norm(x, dim=1, dtype=torch.float64) for x in (features, losses)))
+    losses = features - features.bfloat16()  # exact: the bits that are cut off
+    return Block(features, _lengths(features), _lengths(losses))
+
+
+def _lengths(vectors: Tensor) -> Tensor:
+    """Return L2 norms (n,) float64, right to 4 digits at least; not finite where a vector is not."""
+    lengths = torch.linalg.vector_norm(vectors, dim=1).double()
+    odd = ((lengths < 2.0**-40) | ~(lengths < 2.0**40)).nonzero()[:, 0]  # squares may be too small or large for float32
+    lengths[odd] = torch.linalg.vector_norm(vectors[odd], dim=1, dtype=torch.float64)
+    return lengths
 
 
 def exact_scores(a: Tensor, b: Tensor) -> Tensor:
@@ -133,10 +146,8 @@ def float32_products_of(a: Tensor, b: Tensor, rows: Tensor, columns: Tensor) -> 
         parts = zip(rows.split(1 << 14), columns.split(1 << 14), strict=True)
         return torch.cat([(a[i] * b[j]).sum(dim=1) for i, j in parts])
     ends = torch.searchsorted(rows, torch.arange(len(a) + 1))
-    with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", message="Sparse CSR tensor support is in beta")
-        wanted = torch.sparse_csr_tensor(ends, columns, torch.zeros(len(rows)), (len(a), len(b)), check_invariants=False)
-        return torch.sparse.sampled_addmm(wanted, a, b.T, beta=0.0).values()
+    wanted = torch.sparse_csr_tensor(ends, columns, torch.zeros(len(rows)), (len(a), len(b)), check_invariants=False)
+    return torch.sparse.sampled_addmm(wanted, a, b.T, beta=0.0).values()
 
 
 def largest_errors(mine: Block, others: Block, precision: Precision) -> Tensor:
@@ -186,21 +197,18 @@ class Products:
         self._size = size
 
     def make(self, a: Block, b: Block, precision: Precision) -> Tensor:
-        """Return the products of two blocks (n, m) float32; the next call overwrites them."""
-        out = self._view(torch.float32, len(a.features), len(b.features))
+        """Return the products of two blocks (n, m), bfloat16 or else float32; the next call overwrites them."""
+        dtype = torch.bfloat16 if precision.dtype == torch.bfloat16 else torch.float32
+        if not len(self._room[dtype]):
+            self._room[dtype] = self._room[dtype].new_empty(self._size)
+        out = self._room[dtype][: len(a.features) * len(b.features)].view(len(a.features), len(b.features))
         if precision.is_exact:
             exact_product(a, b, out)
-        elif precision.dtype == torch.bfloat16:
-            rough = self._view(torch.bfloat16, *out.shape)
-            out.copy_(torch.mm(a.features.bfloat16(), b.features.bfloat16().T, out=rough))
+        elif dtype == torch.bfloat16:
+            torch.mm(a.rounded, b.rounded.T, out=out)
         else:
             torch.mm(a.features, b.features.T, out=out)
         return out
-
-    def _view(self, dtype: torch.dtype, rows: int, columns: int) -> Tensor:
-        if not len(self._room[dtype]):
-            self._room[dtype] = self._room[dtype].new_empty(self._size)
-        return self._room[dtype][: rows * columns].view(rows, columns)
 
 
 def precisions(device: torch.device, width: int, scores: int) -> tuple[Precision, ...]:

@@ -12,7 +12,10 @@ from torch import Tensor
 class Rows(Protocol):
     """Features (n, width) float32, in memory or not."""
 
-    width: int
+    @property
+    def width(self) -> int:
+        """D."""
+        ...
 
     def __len__(self) -> int: ...
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import NamedTuple
@@ -31,7 +30,7 @@ class Tile:
     Attributes:
         texts: R texts.
         videos: C videos.
-        products: (R, C) float32; minus infinity where a text meets its own video.
+        products: (R, C) bfloat16 or float32; minus infinity where a text meets its own video.
         precision: How the products were computed. Those of float64 are exact scores.
         rows: Which of all texts the rows are.
         columns: Which of all videos the columns are.
@@ -58,10 +57,9 @@ class Tile:
     @cached_property
     def best_of_group(self) -> Tensor:
         """(groups, C) float32, the best product of each video's texts."""
-        best = self.products.new_full((int(self.group_of_row[-1]) + 1, self.products.shape[1]), -torch.inf)
-        with warnings.catch_warnings():
-            warnings.filterwarnings("ignore", message="index_reduce")
-            return best.index_reduce_(0, self.group_of_row, self.products, "amax")
+        products = self.products.float()
+        best = products.new_full((int(self.group_of_row[-1]) + 1, products.shape[1]), -torch.inf)
+        return best.index_reduce_(0, self.group_of_row, products, "amax")
 
 
 class Counts(NamedTuple):
@@ -139,20 +137,19 @@ class Examination:
 
     def _exact_counts(self) -> Counts:
         scores = self.tile.best_of_group if self.queries.grouped else self.tile.products
-        at_least = self._count(self._above(scores, _below(self._own), 0))
-        greater = self._count(self._above(scores, self._own, 0))
-        return Counts(greater, at_least - greater)
+        above, at_least = map(self._count, self._above(scores, self._own, _below(self._own)))
+        return Counts(above, at_least - above)
 
     def _settled_counts(self) -> Counts | None:
         """Count products that are surely above, and score those in doubt exactly."""
         errors = largest_errors(*self._sides, self.tile.precision)
         low, high = limits(self._own, errors, self.tile.precision)
-        above = self._above(self.tile.products, high, 1)
-        rows, columns = differing(self._above(self.tile.products, low, 0), above)
+        above, not_below = self._above(self.tile.products, high, low)
+        rows, columns = differing(above, not_below)
         if self.tile.is_hard(len(rows)):
             return None
         if self.queries.grouped:  # a video that is surely above stays so whatever its other texts score
-            above = self._above(self.tile.best_of_group, high, 1)
+            (above,) = self._above(self.tile.best_of_group, high)
             undecided = ~above[self.tile.group_of_row[rows], columns]
             rows, columns = rows[undecided], columns[undecided]
         scores = self._scores(rows, columns)
@@ -163,9 +160,8 @@ class Examination:
             width = self.tile.products.shape[1]
             groups, scores = group_max(scores, self.tile.group_of_row[rows] * width + columns)
             of_query = groups % width
-        own = self._own[of_query]
-        greater = self._count(above) + self._tally(of_query[scores > own])
-        return Counts(greater, self._tally(of_query[scores == own]))
+        own = self._own.index_select(0, of_query)
+        return Counts(self._count(above) + self._tally(of_query, scores > own), self._tally(of_query, scores == own))
 
     def _scores(self, rows: Tensor, columns: Tensor) -> Tensor | None:
         """Return scores of pairs that are exact wherever the comparison with the query's own score needs it."""
@@ -174,7 +170,9 @@ class Examination:
         scores = float32_products_of(self.tile.texts.features, self.tile.videos.features, rows, columns)
         low, high = limits(self._own, largest_errors(*self._sides, PLAIN), PLAIN)
         of_query = self._query_of(rows, columns)
-        return self._made_exact(scores, rows, columns, (scores > low[of_query]) & (scores <= high[of_query]))
+        return self._made_exact(
+            scores, rows, columns, (scores > low.index_select(0, of_query)) & (scores <= high.index_select(0, of_query))
+        )
 
     def _made_exact(self, scores: Tensor, rows: Tensor, columns: Tensor, which: Tensor) -> Tensor | None:
         which = which.nonzero()[:, 0]
@@ -194,9 +192,9 @@ class Examination:
     def _settled_best(self) -> tuple[Tensor, Tensor] | None:
         """Score exactly what may reach the best of this tile or of those before."""
         errors = largest_errors(*self._sides, self.tile.precision)
-        least = self._least(self.tile.products.amax(dim=self.queries.axis), errors, self.tile.precision)
-        above = self._above(self.tile.products, limits(least, errors, self.tile.precision)[0], 0)
-        rows, columns = places(above)
+        least = self._least(self.tile.products.amax(dim=self.queries.axis).float(), errors, self.tile.precision)
+        (kept,) = self._above(self.tile.products, limits(least, errors, self.tile.precision)[0])
+        rows, columns = places(kept)
         if self.tile.is_hard(len(rows)):
             return None
         if self.tile.precision.is_rough:
@@ -233,14 +231,14 @@ class Examination:
         assert self.queries.names is not None
         return self.queries.names[self._others]
 
-    def _above(self, scores: Tensor, limit: Tensor, which: int) -> Tensor:
-        return self.masks.above(scores, limit.view(self._shape), which)
+    def _above(self, products: Tensor, *limits: Tensor) -> list[Tensor]:
+        return self.masks.above(products, [limit.view(self._shape) for limit in limits])
 
     def _count(self, mask: Tensor) -> Tensor:
         return count(mask, self.queries.axis)[: len(self._own)]
 
-    def _tally(self, of_query: Tensor) -> Tensor:
-        return torch.bincount(of_query, minlength=len(self._own))
+    def _tally(self, of_query: Tensor, which: Tensor) -> Tensor:
+        return torch.bincount(of_query, which.double(), minlength=len(self._own)).long()
 
 
 def _below(scores: Tensor) -> Tensor:

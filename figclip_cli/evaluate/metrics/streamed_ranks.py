@@ -8,10 +8,10 @@ exact scores that :mod:`figclip_cli.evaluate.metrics.exact_scores` defines.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from contextlib import closing
+import warnings
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
-from typing import Literal
+from typing import Literal, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -31,6 +31,7 @@ from figclip_cli.evaluate.metrics.exact_scores import (
 from figclip_cli.evaluate.metrics.feature_rows import ArrayRows, Rows, TensorRows
 from figclip_cli.evaluate.metrics.query_counts import Counts, Examination, Queries, Tile
 from figclip_cli.evaluate.metrics.ranking import MultiCaption, Ranks, Ties, make_ranks
+from figclip_cli.evaluate.metrics.workers import Workers
 from figclip_cli.reporting import SILENT, Reporter
 
 __all__ = ["DIRECTIONS", "ArrayRows", "Direction", "Rows", "TensorRows", "streamed_ranks"]
@@ -40,6 +41,8 @@ DIRECTIONS: tuple[Direction, ...] = ("t2v", "v2t")
 # Above this a sum of products could overflow.
 _LARGEST_SCORE = 2.0**120
 _LONGEST_PAUSE = 64
+_TEXTS_PER_BLOCK, _VIDEOS_PER_BLOCK = 4096, 1024
+_FEWEST_TEXTS_PER_BLOCK, _BLOCKS_PER_THREAD = 256, 4
 
 
 def streamed_ranks(
@@ -53,8 +56,8 @@ def streamed_ranks(
     with_best: bool = False,
     device: str | torch.device = "cpu",
     reporter: Reporter = SILENT,
-    texts_per_block: int = 2048,
-    videos_per_block: int = 1024,
+    texts_per_block: int | None = None,
+    videos_per_block: int | None = None,
 ) -> dict[str, Ranks]:
     """Rank videos for texts (``t2v``) and texts for videos (``v2t``) by exact scores, block by block.
 
@@ -75,17 +78,20 @@ def streamed_ranks(
         directions: What to compute; both come from one pass of products.
         with_best: Also find each query's best wrong item: a video, but a text in ``v2t`` under ``min-rank``.
         device: Where products are computed.
-        texts_per_block: Texts whose scores are computed at once. It does not change the result.
-        videos_per_block: The same of videos.
+        texts_per_block: Texts whose scores are computed at once, on each of torch's threads; 4096, or fewer where
+            that keeps all threads busy. It does not change the result.
+        videos_per_block: The same of videos, 1024.
 
     Raises:
         InputError: Nothing to rank, or a feature is not finite, or so large that scores could overflow.
         ValueError: Shapes do not fit, or ``video_of_text`` names a video that is not there.
     """
     _check(texts, videos, video_of_text)
-    with torch.inference_mode(), torch.autocast(torch.device(device).type, enabled=False):
-        search = _Search(texts, videos, video_of_text, torch.device(device), (texts_per_block, videos_per_block))
-        grouped = multi_caption == "max-per-video"
+    grouped = multi_caption == "max-per-video"
+    search = _Search(texts, videos, video_of_text, torch.device(device), (texts_per_block, videos_per_block))
+    with torch.inference_mode(), torch.autocast(search.device.type, enabled=False), warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="Sparse CSR tensor support is in beta|index_reduce")
+        search.measure()
         queries = {name: search.queries(name, with_best=with_best, grouped=grouped) for name in directions}
         search.run(list(queries.values()), reporter)
         return {name: search.ranks(name, found, ties, grouped=grouped) for name, found in queries.items()}
@@ -107,12 +113,11 @@ class _Sizes:
     def __init__(self, count: int, device: torch.device) -> None:
         self.lengths, self.losses = (torch.empty(count, dtype=torch.float64, device=device) for _ in range(2))
 
-    def measure(self, part: slice, features: Tensor, kind: str) -> None:
-        """Measure some features; refuse those that are not finite."""
-        block = make_block(features)
+    def keep(self, part: slice, block: Block, kind: str) -> None:
+        """Keep what was measured of some features; refuse those that are not finite."""
         self.lengths[part], self.losses[part] = block.lengths, block.losses
         if not bool(block.lengths.isfinite().all()):
-            row = part.start + int((~features.isfinite()).any(dim=1).nonzero()[0])
+            row = part.start + int((~block.features.isfinite()).any(dim=1).nonzero()[0])
             raise InputError(f"the feature of a {kind} is not finite (row {row})", "the model or its input is damaged")
 
     def block(self, part: slice, features: Tensor) -> Block:
@@ -131,17 +136,57 @@ class _Choice:
         """Return what to try for the next block, in turn."""
         return self._precisions[self._first :]
 
-    def was(self, precision: Precision) -> None:
+    def was(self, tried: Sequence[Precision], chosen: Precision) -> None:
         """Say which one did for a block."""
-        chosen = self._precisions.index(precision)
-        if chosen > self._first:
-            self._first, self._paused = chosen, self._pause
+        if chosen != tried[0]:
+            self._first, self._paused = self._precisions.index(chosen), self._pause
             self._pause = min(2 * self._pause, _LONGEST_PAUSE)
         elif self._paused:
             self._paused -= 1
-            self._first = chosen if self._paused else 0
+            self._first = self._first if self._paused else 0
         else:
             self._pause = 1
+
+
+class _Room(NamedTuple):
+    """What a thread keeps from block to block."""
+
+    products: Products
+    masks: Masks
+
+
+@dataclass(frozen=True)
+class _Work:
+    """A block of texts and videos to count in, and how."""
+
+    texts: Block
+    videos: Block
+    rows: slice
+    columns: slice
+    video_of_row: Tensor
+    queries: Sequence[Queries]
+    precisions: Sequence[Precision]
+
+    def do(self, room: _Room) -> tuple[_Work, Precision, list[Counts]]:
+        """Return what was found, with the first precision that leaves little in doubt."""
+        own = ((self.video_of_row >= self.columns.start) & (self.video_of_row < self.columns.stop)).nonzero()[:, 0]
+        for precision in self.precisions:
+            products = room.products.make(self.texts, self.videos, precision)
+            products[own, self.video_of_row[own] - self.columns.start] = -torch.inf
+            tile = Tile(self.texts, self.videos, products, precision, self.rows, self.columns, self.video_of_row)
+            found = self._examine(tile, room.masks)
+            if found is not None:
+                return self, precision, found
+        raise AssertionError("the last precision leaves nothing in doubt")
+
+    def _examine(self, tile: Tile, masks: Masks) -> list[Counts] | None:
+        found = []
+        for queries in self.queries:
+            counts = Examination(queries, tile, masks).counts()
+            if counts is None:
+                return None
+            found.append(counts)
+        return found
 
 
 class _Search:
@@ -153,46 +198,58 @@ class _Search:
         videos: Rows,
         video_of_text: npt.NDArray[np.int64],
         device: torch.device,
-        block_sizes: tuple[int, int],
+        block_sizes: tuple[int | None, int | None],
     ) -> None:
         order = np.argsort(video_of_text, kind="stable")
-        self._texts, self._videos, self._device = texts, videos, device
-        self._texts_per_block, self._videos_per_block = block_sizes
+        self._texts, self._videos, self.device = texts, videos, device
+        self._videos_per_block = block_sizes[1] or _VIDEOS_PER_BLOCK
+        self._texts_per_block = block_sizes[0] or self._default_texts_per_block()
         self._order = torch.from_numpy(order)
         self._in_order = bool((order[1:] > order[:-1]).all())
         self._video_of_text = torch.from_numpy(np.ascontiguousarray(video_of_text[order])).to(device)
         self._text_sizes, self._video_sizes = _Sizes(len(texts), device), _Sizes(len(videos), device)
         self._own = torch.empty(len(texts), device=device)
-        self._measure()
+
+    def _default_texts_per_block(self) -> int:
+        """Return so many that each thread has some blocks to do."""
+        blocks_of_videos = -(-len(self._videos) // self._videos_per_block)
+        some = len(self._texts) * blocks_of_videos // (_BLOCKS_PER_THREAD * torch.get_num_threads())
+        return min(max(some, _FEWEST_TEXTS_PER_BLOCK), _TEXTS_PER_BLOCK)
 
     def _read_texts(self, part: slice) -> Tensor:
         read = self._texts.rows(part.start, part.stop) if self._in_order else self._texts.take(self._order[part])
-        return read.to(self._device)
+        return read.to(self.device)
 
     def _read_videos(self, part: slice) -> Tensor:
-        return self._videos.rows(part.start, part.stop).to(self._device)
+        return self._videos.rows(part.start, part.stop).to(self.device)
 
-    def _measure(self) -> None:
+    def measure(self) -> None:
         """Measure all features and score each text with its own video."""
-        for part in _slices(len(self._videos), self._videos_per_block):
-            self._video_sizes.measure(part, self._read_videos(part), "video")
-        for part in _slices(len(self._texts), self._texts_per_block):
-            features = self._read_texts(part)
-            self._text_sizes.measure(part, features, "text")
-            own = self._videos.take(self._video_of_text[part].cpu()).to(self._device)
-            self._own[part] = exact_scores(features, own)
+        video_parts = _slices(len(self._videos), self._videos_per_block)
+        text_parts = _slices(len(self._texts), self._videos_per_block)
+        with Workers(self.device, lambda: None) as workers:
+            videos = ((part, self._read_videos(part)) for part in video_parts)
+            for part, block in workers.in_order(lambda item, _: (item[0], make_block(item[1])), videos):
+                self._video_sizes.keep(part, block, "video")
+            texts = ((part, self._read_texts(part), self._read_own(part)) for part in text_parts)
+            for part, block, own in workers.in_order(_measured, texts):
+                self._text_sizes.keep(part, block, "text")
+                self._own[part] = own
         if float(self._text_sizes.lengths.max() * self._video_sizes.lengths.max()) > _LARGEST_SCORE:
             raise InputError("features are so large that scores overflow", "divide them by a constant")
+
+    def _read_own(self, part: slice) -> Tensor:
+        return self._videos.take(self._video_of_text[part].cpu()).to(self.device)
 
     def queries(self, direction: Direction, *, with_best: bool, grouped: bool) -> Queries:
         """Return the queries of a direction before anything is counted."""
         if direction == "t2v":
-            names = torch.arange(len(self._videos), device=self._device)
+            names = torch.arange(len(self._videos), device=self.device)
             return Queries(1, self._own, names if with_best else None)
-        own = torch.full((len(self._videos),), -torch.inf, device=self._device)
+        own = torch.full((len(self._videos),), -torch.inf, device=self.device)
         own.scatter_reduce_(0, self._video_of_text, self._own, "amax")
         own[own.isneginf()] = torch.finfo(own.dtype).max  # a video without a text: nothing is above that
-        names = self._video_of_text if grouped else self._order.to(self._device)
+        names = self._video_of_text if grouped else self._order.to(self.device)
         several = bool((self._video_of_text[1:] == self._video_of_text[:-1]).any())
         return Queries(0, own, names if with_best else None, grouped=grouped and several)
 
@@ -201,15 +258,27 @@ class _Search:
         text_parts = self._text_parts(whole_videos=any(one.grouped for one in queries))
         video_parts = _slices(len(self._videos), self._videos_per_block)
         size = max(part.stop - part.start for part in text_parts) * padded(video_parts[0].stop)
-        choice = _Choice(precisions(self._device, self._texts.width, len(self._texts) * len(self._videos)))
-        counter = _BlockCounter(queries, choice, Products(size, self._device), Masks(size, self._device))
-        with closing(counter.masks), reporter.track("rank", len(self._texts), "texts") as progress:
-            for rows in text_parts:
-                texts = self._text_sizes.block(rows, self._read_texts(rows))
-                for columns in video_parts:
-                    videos = self._video_sizes.block(columns, self._read_videos(columns))
-                    counter.count(texts, videos, rows, columns, self._video_of_text[rows])
-                progress.advance(rows.stop - rows.start)
+        choice = _Choice(precisions(self.device, self._texts.width, len(self._texts) * len(self._videos)))
+        work = self._work(text_parts, video_parts, queries, choice)
+        with (
+            reporter.track("rank", len(self._texts), "texts") as progress,
+            Workers(self.device, lambda: _Room(Products(size, self.device), Masks(size, self.device))) as workers,
+        ):
+            for done, precision, found in workers.in_order(_Work.do, work):
+                choice.was(done.precisions, precision)
+                for one, counts in zip(queries, found, strict=True):
+                    one.add(done.rows if one.axis == 1 else done.columns, counts)
+                if done.columns == video_parts[-1]:
+                    progress.advance(done.rows.stop - done.rows.start)
+
+    def _work(
+        self, text_parts: list[slice], video_parts: list[slice], queries: Sequence[Queries], choice: _Choice
+    ) -> Iterator[_Work]:
+        for rows in text_parts:
+            texts = self._text_sizes.block(rows, self._read_texts(rows))
+            for columns in video_parts:
+                videos = self._video_sizes.block(columns, self._read_videos(columns))
+                yield _Work(texts, videos, rows, columns, self._video_of_text[rows], queries, choice.attempts())
 
     def _text_parts(self, *, whole_videos: bool) -> list[slice]:
         if not whole_videos:
@@ -240,38 +309,9 @@ class _Search:
         return replace(ranks, best_wrong=best.numpy(), own_scores=own.numpy(), best_wrong_scores=scores.numpy())
 
 
-@dataclass(frozen=True)
-class _BlockCounter:
-    """Counts for all directions in one block after another."""
-
-    queries: Sequence[Queries]
-    choice: _Choice
-    products: Products
-    masks: Masks
-
-    def count(self, texts: Block, videos: Block, rows: slice, columns: slice, video_of_row: Tensor) -> None:
-        """Count in a block with the first precision that decides enough."""
-        own = ((video_of_row >= columns.start) & (video_of_row < columns.stop)).nonzero()[:, 0]
-        for precision in self.choice.attempts():
-            products = self.products.make(texts, videos, precision)
-            products[own, video_of_row[own] - columns.start] = -torch.inf
-            tile = Tile(texts, videos, products, precision, rows, columns, video_of_row)
-            if self._settled(tile):
-                self.choice.was(precision)
-                return
-
-    def _settled(self, tile: Tile) -> bool:
-        """Count in a tile; return False and count nothing if too much is in doubt."""
-        found: list[tuple[Queries, slice, Counts]] = []
-        for queries in self.queries:
-            examination = Examination(queries, tile, self.masks)
-            counts = examination.counts()
-            if counts is None:
-                return False
-            found.append((queries, examination.part, counts))
-        for queries, part, counts in found:
-            queries.add(part, counts)
-        return True
+def _measured(item: tuple[slice, Tensor, Tensor], _: None) -> tuple[slice, Block, Tensor]:
+    part, texts, own_videos = item
+    return part, make_block(texts), exact_scores(texts, own_videos)
 
 
 def _slices(count: int, size: int) -> list[slice]:

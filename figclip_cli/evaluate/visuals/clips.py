@@ -23,6 +23,7 @@ class StoredClips:
     """
 
     unit = "clips"
+    reads_to_identify = False
 
     def __init__(self, reader: FramesReader, protocol: Protocol) -> None:
         self.reader = reader
@@ -69,9 +70,13 @@ class StoredClips:
                 "a protocol that chooses frames of whole clips has none for single events",
                 "leave out --num-frames, or choose --protocol figclip",
             )
-        beyond = next(((clip_id, event) for clip_id, event in of_events if event >= events), None)
-        if beyond is not None:
+        if not of_events:
+            return
+        last = max(of_events, key=lambda look: look[1])
+        if last[1] + 1 != events:
+            # With fewer events than the frames, an event would be scored against other seconds of the clip.
             raise InputError(
-                f"event {beyond[1]} of clip {beyond[0]} is asked for, the frames have {events} events",
+                f"the last event asked for is event {last[1]} of clip {last[0]}, counted from 0; "
+                f"the frames have {events} events a clip",
                 "extract the frames with as many --events as the annotation has",
             )

@@ -23,7 +23,7 @@ from figclip_cli.evaluate.visuals.packing import unpack
 from figclip_cli.evaluate.visuals.source import LookSource
 from figclip_cli.files import sha256_of_json
 from figclip_cli.models.clip import Clip
-from figclip_cli.models.feature_shards import Shard, content_hashes, rows_not_unit
+from figclip_cli.models.feature_shards import Hashes, Shard, content_hashes, rows_not_unit
 from figclip_cli.models.feature_store import FeatureStore, locate
 from figclip_cli.models.pooling import Pooling
 from figclip_cli.reporting import SILENT, Reporter
@@ -42,12 +42,14 @@ class VisualFeatures:
         failed: The others, with the reason.
         width: D.
         pooling: How frames became one feature.
+        contents: (n, 2) uint64, hash of each look's content.
     """
 
     looks: tuple[Any, ...]
     failed: Mapping[Any, str]
     width: int
     pooling: Pooling
+    contents: Hashes
     _shards: Sequence[Shard]
     _places: npt.NDArray[np.int64]
 
@@ -69,6 +71,12 @@ class VisualFeatures:
                 packed[torch.from_numpy(here)] = shard.read(places[here] - start)
             start += len(shard)
         return unpack(packed, self.pooling)
+
+    @property
+    def sha256(self) -> str:
+        """Hash of what was looked at: of the looks with their contents, whatever their order."""
+        named = sorted(zip(map(str, self.looks), self.contents.tolist(), strict=True))
+        return sha256_of_json(named)
 
     def all(self) -> Tensor:
         """Return all features, (n, D) float32."""
@@ -131,14 +139,16 @@ def visual_features(
     kept = np.flatnonzero(places >= 0)
     unread = {known[look]: why for look, why in failed.items() if look in known}
     failed |= {names[row]: unread[known[names[row]]] for row in np.flatnonzero(places < 0)}
-    return VisualFeatures(tuple(names[row] for row in kept), failed, clip.width, pooling, shards, places[kept])
+    there = tuple(names[row] for row in kept)
+    return VisualFeatures(there, failed, clip.width, pooling, hashes[kept], shards, places[kept])
 
 
 def _identified(source: LookSource, looks: Sequence[Any], reporter: Reporter) -> tuple[dict[Any, str], dict[Any, str]]:
     """Return what names each look by its content, and why the others have no such name."""
     known: dict[Any, str] = {}
     failed: dict[Any, str] = {}
-    with reporter.track(f"find {source.unit}", len(looks), source.unit) as progress:
+    teller = reporter if source.reads_to_identify else SILENT
+    with teller.track(f"read {source.unit}", len(looks), source.unit) as progress:
         for look in looks:
             try:
                 known[look] = source.identity(look)

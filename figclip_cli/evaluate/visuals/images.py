@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import filecmp
 import hashlib
 import io
 from collections.abc import Sequence
@@ -12,7 +13,7 @@ from PIL import Image
 
 from figclip_cli.errors import InputError
 from figclip_cli.evaluate.visuals.source import Pixels
-from figclip_cli.frames.preprocess import to_square
+from figclip_cli.frames.preprocess import FILTERS, to_square_whole
 
 Box = tuple[int, int, int, int]
 ImageLook = tuple[str, Box | None]
@@ -28,26 +29,53 @@ class ImageFiles:
         roots: The folders.
         size: Side of the model's input in pixels.
         crop: How an image becomes a square.
+        interpolation: How it is resized.
 
     Raises:
-        InputError: A folder does not exist.
+        InputError: A folder does not exist, or images are resized in no such way here.
+
+    Attributes:
+        shortened: How many names were found only without their leading folders.
     """
 
     unit = "images"
+    reads_to_identify = True
 
-    def __init__(self, roots: Sequence[Path], *, size: int, crop: str) -> None:
+    def __init__(
+        self, roots: Sequence[Path], *, size: int, crop: str = "center", interpolation: str = "bicubic"
+    ) -> None:
         absent = next((root for root in roots if not root.is_dir()), None)
         if absent is not None:
             raise InputError(f"the folder of images {absent} does not exist", "pass --images FOLDER")
+        if interpolation not in FILTERS:
+            known = " or ".join(FILTERS)
+            raise InputError(f"the model was trained on images resized by '{interpolation}'", f"known are {known}")
         self.roots = tuple(roots)
         self.size = size
         self.crop = crop
+        self.interpolation = interpolation
+        self._found: dict[str, Path | None] = {}
+        self.shortened = 0
 
     def find(self, name: str) -> Path | None:
-        """Return the file of a path, or None."""
+        """Return the file of a path, or None.
+
+        Raises:
+            InputError: Two folders have different files of that name.
+        """
+        if name not in self._found:
+            self._found[name] = self._search(name)
+        return self._found[name]
+
+    def _search(self, name: str) -> Path | None:
         parts = [part for part in PurePosixPath(name.replace("\\", "/")).parts if part not in ("/", ".", "..")]
-        tails = [Path(*parts[first:]) for first in range(len(parts))]
-        return next((root / tail for tail in tails for root in self.roots if (root / tail).is_file()), None)
+        for first in range(len(parts)):
+            tail = Path(*parts[first:])
+            there = [root / tail for root in self.roots if _is_file(root / tail)]
+            if there:
+                self.shortened += first > 0
+                return _only(name, there)
+        return None
 
     def why_missing(self, name: str) -> str | None:
         """Return why an image cannot be looked at, or None; it is not opened."""
@@ -63,7 +91,7 @@ class ImageFiles:
     def identity(self, look: ImageLook) -> str:
         """See :class:`~figclip_cli.evaluate.visuals.source.LookSource`."""
         digest = hashlib.sha256(self._bytes(look[0])).hexdigest()
-        return f"image|{digest}|{look[1]}|{self.size}|{self.crop}"
+        return f"image|{digest}|{look[1]}|{self.size}|{self.crop}|{self.interpolation}"
 
     def read(self, look: ImageLook) -> Pixels:
         """See :class:`~figclip_cli.evaluate.visuals.source.LookSource`."""
@@ -74,7 +102,7 @@ class ImageFiles:
         except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
             said = (" ".join(str(error).split()) or type(error).__name__)[:200]
             raise InputError(f"image {name} cannot be read: {said}", "fetch it again") from error
-        return to_square(pixels, self.size, self.crop)[None]
+        return to_square_whole(pixels, self.size, self.crop, self.interpolation)[None]
 
     def _bytes(self, name: str) -> bytes:
         path = self.find(name)
@@ -84,6 +112,21 @@ class ImageFiles:
             return path.read_bytes()
         except OSError as error:
             raise InputError(f"image {path} cannot be read: {error.strerror}", "see to its permissions") from error
+
+
+def _is_file(path: Path) -> bool:
+    try:
+        return path.is_file()
+    except OSError:  # a name that is too long for the file system
+        return False
+
+
+def _only(name: str, there: Sequence[Path]) -> Path:
+    """Return the first of several files, which must be copies of one another."""
+    for other in there[1:]:
+        if not filecmp.cmp(there[0], other, shallow=False):
+            raise InputError(f"image {name} is in {there[0]} and another in {other}", "pass one folder, or rename one")
+    return there[0]
 
 
 def _cut(image: Image.Image, box: Box | None, name: str) -> Image.Image:

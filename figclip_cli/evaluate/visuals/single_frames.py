@@ -28,6 +28,7 @@ class SingleFrames:
     """
 
     unit = "frames"
+    reads_to_identify = False
 
     def __init__(self, clips: StoredClips) -> None:
         self.clips = clips

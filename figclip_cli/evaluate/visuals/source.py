@@ -16,9 +16,11 @@ class LookSource(Protocol):
 
     Attributes:
         unit: What they are called, in the plural.
+        reads_to_identify: Whether naming a look by its content takes time worth showing.
     """
 
     unit: str
+    reads_to_identify: bool
 
     def check(self, looks: Sequence[Any]) -> None:
         """Refuse looks that this source can never have, whatever is missing.

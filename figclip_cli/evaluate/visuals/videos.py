@@ -14,8 +14,6 @@ from figclip_cli.models.clip import Clip
 from figclip_cli.reporting import SILENT, Reporter
 
 FRAMES_FOLDER = Path(".figclip") / "frames"
-# What open_clip calls the ways to a square, and what extract-frames calls them.
-CROP_OF_RESIZE_MODE = {"shortest": "center", "squash": "squash", "longest": "letterbox"}
 
 
 def frames_of_videos(
@@ -31,7 +29,7 @@ def frames_of_videos(
     Raises:
         InputError: There is no video, or not one could be decoded.
     """
-    recipe = recipe_of(protocol, size=clip.preprocess.size, crop=CROP_OF_RESIZE_MODE[clip.preprocess.resize_mode])
+    recipe = recipe_of(protocol, size=clip.preprocess.size, crop=clip.preprocess.crop)
     files = [source.path.resolve() for source in find_sources(paths)]
     listed = [[str(file), file.stat().st_size, file.stat().st_mtime_ns] for file in files if file.exists()]
     output = cache / FRAMES_FOLDER / f"{sha256_of_json([recipe.as_dict(), sorted(listed)])[:32]}.h5"
