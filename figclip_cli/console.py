@@ -10,10 +10,10 @@ import json
 import os
 import sys
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any, TextIO
+from typing import Any, NoReturn, TextIO
 
 from rich.console import Console, RenderableType
 from rich.progress import (
@@ -25,6 +25,7 @@ from rich.progress import (
     TimeRemainingColumn,
 )
 
+from figclip_cli.errors import MachineError
 from figclip_cli.reporting import SILENT
 from figclip_cli.reporting import Progress as ProgressProtocol
 
@@ -55,8 +56,9 @@ class Terminal:
         self.debug = debug
         # File names and annotation go through here: brackets and colons in them are text, not markup or emoji.
         plain: dict[str, Any] = {"highlight": False, "markup": False, "emoji": False, "soft_wrap": True}
-        self._out = Console(file=sys.stdout, width=_width(sys.stdout), **plain)
-        self._err = Console(file=sys.stderr, **plain)
+        _open_closed_streams()
+        self._out = _Console(file=sys.stdout, width=_width(sys.stdout), **plain)
+        self._err = _Console(file=sys.stderr, **plain)
 
     def info(self, message: str) -> None:
         """Say an ordinary remark on stderr."""
@@ -74,11 +76,14 @@ class Terminal:
             self._err.print(f"warning: {message}", style="yellow")
 
     def error(self, message: str, hint: str = "") -> None:
-        """Say an error and its hint on stderr, each on one line."""
+        """Say an error and its hint on stderr, each on one line; where stderr is gone the exit code alone tells."""
         who = "" if self.is_first_process else f"process {self._rank}: "
-        self._err.print(f"error: {who}{_one_line(message)}", style="red")
-        if hint:
-            self._err.print(f"hint: {_one_line(hint)}")
+        try:
+            self._err.print(f"error: {who}{_one_line(message)}", style="red")
+            if hint:
+                self._err.print(f"hint: {_one_line(hint)}")
+        except OSError:
+            discard(sys.stderr)
 
     def default(self, given: Path | None, default: Path, what: str) -> Path:
         """Return ``given``, or the default name after saying that it is used."""
@@ -91,11 +96,36 @@ class Terminal:
         """Print the traceback of the exception being handled."""
         self._err.print_exception(show_locals=False)
 
-    def result(self, document: dict[str, Any], *tables: RenderableType, text: str = "") -> None:
-        """Print a verb's result on stdout: ``document`` under ``--json``, else the tables and the text."""
+    def result(
+        self, document: dict[str, Any], *tables: RenderableType, text: str = "", then: Exception | None = None
+    ) -> None:
+        """Print a verb's result on stdout: ``document`` under ``--json``, else the tables and the text.
+
+        Args:
+            then: Raised afterwards, also where nobody reads stdout any more.
+
+        Raises:
+            BrokenPipeError: The reader of stdout went away.
+            MachineError: Stdout cannot be written.
+        """
+        try:
+            self._print_result(document, tables, text)
+        except OSError as error:
+            discard(sys.stdout)
+            if then is None and isinstance(error, BrokenPipeError):
+                raise
+            if then is None:
+                raise MachineError(
+                    f"the result cannot be printed: {error.strerror}", "see where stdout goes"
+                ) from error
+        if then is not None:
+            raise then
+
+    def _print_result(self, document: dict[str, Any], tables: Sequence[RenderableType], text: str) -> None:
         if self.json_output:
             json.dump(document, sys.stdout, sort_keys=True, ensure_ascii=False, indent=2, allow_nan=False)
             sys.stdout.write("\n")
+            sys.stdout.flush()  # at the exit it would be too late to say that it failed
             return
         for table in tables:
             self._out.print(table)
@@ -120,6 +150,29 @@ class Terminal:
             plain = _PlainProgress(self, label, total, unit)
             yield plain
             plain.close()
+
+
+class _Console(Console):
+    def on_broken_pipe(self) -> NoReturn:
+        """Leave it to the verb; Rich would end the program here."""
+        raise BrokenPipeError
+
+
+def _open_closed_streams() -> None:
+    """Give stdout and stderr somewhere to go where the caller closed them: Python has None for them then.
+
+    Opening takes the lowest free number, so that no data file is opened under the number of a stream either.
+    """
+    if sys.stdout is None:
+        sys.stdout = Path(os.devnull).open("w", encoding="utf-8")  # noqa: SIM115  (open until the program ends)
+    if sys.stderr is None:
+        sys.stderr = Path(os.devnull).open("w", encoding="utf-8")  # noqa: SIM115
+
+
+def discard(stream: TextIO) -> None:
+    """Point a stream that cannot be written elsewhere, so that what is left of it says nothing at the exit."""
+    with suppress(OSError, ValueError):
+        os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
 
 
 def _width(stream: TextIO) -> int | None:

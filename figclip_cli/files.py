@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import errno
+import glob
 import hashlib
 import json
 import os
 import shutil
-from collections.abc import Iterator
+import stat
+import tempfile
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -15,6 +18,7 @@ from typing import Any
 from figclip_cli.errors import InputError, MachineError, UsageError
 
 _BLOCK_BYTES = 1 << 20
+_LONGEST_NAME_BYTES = 255  # of a part of a path, on every file system in use
 
 
 def _default_file_mode() -> int:
@@ -35,11 +39,14 @@ def replacing(path: Path) -> Iterator[Path]:
     one. Parent folders are made.
 
     Raises:
-        MachineError: The disk is full or the folder cannot be written.
+        MachineError: The disk is full, or the folder cannot be made or written.
     """
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    temporary = _temporary_beside(path)
     with explaining_disk_errors(path):
-        path.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+        except FileNotFoundError as error:  # as in /proc, where nobody can make a folder
+            raise _explained(error, error.errno, path) from error
         try:
             yield temporary
             flush_to_disk(temporary)
@@ -47,6 +54,23 @@ def replacing(path: Path) -> Iterator[Path]:
             temporary.replace(path)
         finally:
             temporary.unlink(missing_ok=True)
+
+
+def _temporary_beside(path: Path) -> Path:
+    """Return a name for the time of writing; that of a long name has its hash, since it must not be longer."""
+    name = f".{path.name}.{os.getpid()}.tmp"
+    if len(os.fsencode(name)) > _LONGEST_NAME_BYTES:
+        name = f".{hashlib.sha256(os.fsencode(path.name)).hexdigest()[:16]}.{os.getpid()}.tmp"
+    return path.with_name(name)
+
+
+def shortened(name: str, most_bytes: int) -> str:
+    """Return a name of at most ``most_bytes`` bytes of UTF-8: a longer one ends with a hash of all of it."""
+    encoded = name.encode("utf-8", "surrogateescape")
+    if len(encoded) <= most_bytes:
+        return name
+    digest = hashlib.sha256(encoded).hexdigest()[:8]
+    return f"{encoded[: most_bytes - len(digest) - 1].decode('utf-8', 'ignore')}-{digest}"
 
 
 def flush_to_disk(path: Path) -> None:
@@ -83,7 +107,9 @@ def _explained(error: Exception, number: int | None, path: Path) -> Exception:
         return MachineError(f"no space left on the device that holds {path}", "free some space, then run it again")
     if number in (errno.EACCES, errno.EPERM, errno.EROFS):
         return MachineError(f"{path} cannot be written: {os.strerror(number)}", "choose another place")
-    if number in (errno.ENOTDIR, errno.EEXIST, errno.EISDIR):
+    if number == errno.ENAMETOOLONG:
+        return UsageError(f"{path} cannot be made: {os.strerror(number)}", "choose a shorter name")
+    if number in (errno.ENOENT, errno.ENOTDIR, errno.EEXIST, errno.EISDIR, errno.ELOOP):
         return MachineError(f"{path} cannot be made: {os.strerror(number)}", "choose another place")
     if number in (errno.EDQUOT, errno.EIO):
         return MachineError(f"{path} cannot be written: {os.strerror(number)}", "see to the disk, then run it again")
@@ -94,10 +120,79 @@ def refuse_existing(path: Path, *, overwrite: bool) -> None:
     """Refuse to write over ``path`` unless told to.
 
     Raises:
-        UsageError: ``path`` exists and ``overwrite`` is false.
+        UsageError: ``path`` exists and ``overwrite`` is false, or its name is too long.
+        MachineError: It cannot be told whether ``path`` exists.
     """
-    if path.exists() and not overwrite:
+    if _status(path) is not None and not overwrite:
         raise UsageError(f"{path} already exists", "pass --overwrite to replace it, or choose another name")
+
+
+def check_output(path: Path, *, overwrite: bool, inputs: Iterable[Path] = ()) -> None:
+    """Refuse, before work is spent on it, a file that must not or cannot be written.
+
+    Args:
+        overwrite: Whether a file that exists may be replaced; one of ``inputs`` never is.
+        inputs: What the command reads; see :func:`named_files`.
+
+    Raises:
+        UsageError: ``path`` is one of ``inputs``, is no ordinary file, exists, or its name is too long.
+        MachineError: Its folder is none, cannot be made, or cannot be written.
+    """
+    if _status(path) is not None and any(_is_same(path, one) for one in inputs):
+        raise UsageError(f"{path} is an input of this command", "choose another name")
+    require_writable(path)
+    refuse_existing(path, overwrite=overwrite)
+
+
+def require_writable(path: Path) -> None:
+    """Refuse a file that could not be written; nothing is made or left behind.
+
+    Raises:
+        UsageError: ``path`` is a folder or a device, or its name is too long.
+        MachineError: Its folder is none, cannot be made, or cannot be written.
+    """
+    status = _status(path)
+    if status is not None and not stat.S_ISREG(status.st_mode):
+        what = "a folder, not a file" if stat.S_ISDIR(status.st_mode) else "no ordinary file"
+        raise UsageError(f"{path} is {what}", "name a file that can be written")
+    if any(len(os.fsencode(part)) > _LONGEST_NAME_BYTES for part in path.parts):
+        raise _explained(OSError(), errno.ENAMETOOLONG, path)
+    with explaining_disk_errors(path):
+        folder = next(parent for parent in path.absolute().parents if _status(parent) is not None)
+        if not folder.is_dir():
+            raise MachineError(f"{path} cannot be made: {folder} is no folder", "choose another place")
+        try:
+            tempfile.TemporaryFile(dir=folder).close()  # permissions do not tell of read-only disks and of quotas
+        except FileNotFoundError as error:
+            raise _explained(error, error.errno, path) from error
+
+
+def named_files(*given: Path | str | Sequence[Path] | None) -> list[Path]:
+    """Return what flags name as one list, with the files that a pattern such as ``frames-*.h5`` stands for."""
+    found: list[Path] = []
+    for one in given:
+        for name in one if isinstance(one, Sequence) and not isinstance(one, str) else (one,):
+            if name is not None:
+                found += [Path(name), *(Path(match) for match in glob.glob(str(name)) if match != str(name))]
+    return found
+
+
+def _status(path: Path) -> os.stat_result | None:
+    """Return the status of what is about to be written, None where there is nothing."""
+    with explaining_disk_errors(path):
+        try:
+            return path.stat()
+        except (FileNotFoundError, NotADirectoryError):
+            return None
+        except ValueError as error:  # a zero byte, which a configuration file can hold
+            raise UsageError(f"{path} cannot be a file's name: {error}", "choose another name") from error
+
+
+def _is_same(path: Path, other: Path) -> bool:
+    try:
+        return path.samefile(other)
+    except (OSError, ValueError):  # there is none; whoever reads it says so
+        return False
 
 
 def clear(path: Path) -> None:
@@ -115,12 +210,18 @@ def require_file(path: Path, what: str, hint: str) -> Path:
         what: What the file is to the user, for example ``"frames file"``.
 
     Raises:
-        InputError: There is no such file, or it is a folder.
+        InputError: There is no such file, it is a folder, or it must not be read.
     """
-    if not path.exists():
-        raise InputError(f"{what} {path} does not exist", hint)
-    if path.is_dir():
+    try:
+        status = path.stat()
+    except (FileNotFoundError, NotADirectoryError, ValueError) as error:  # a name with a zero byte is a ValueError
+        raise InputError(f"{what} {path} does not exist", hint) from error
+    except OSError as error:
+        raise InputError(f"{what} {path} cannot be read: {error.strerror}", hint) from error
+    if stat.S_ISDIR(status.st_mode):
         raise InputError(f"{what} {path} is a folder, not a file", hint)
+    if not os.access(path, os.R_OK):
+        raise InputError(f"{what} {path} cannot be read: {os.strerror(errno.EACCES)}", hint)
     return path
 
 

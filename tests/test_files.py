@@ -3,19 +3,25 @@
 from __future__ import annotations
 
 import errno
+import os
+from pathlib import Path
 
 import pytest
 
 from figclip_cli.errors import InputError, MachineError, UsageError, nearest
 from figclip_cli.files import (
     canonical_json,
+    check_output,
     clear,
     explaining_disk_errors,
+    named_files,
     read_json,
     refuse_existing,
     replacing,
     require_file,
+    require_writable,
     sha256_of_file,
+    shortened,
     write_json,
 )
 
@@ -101,6 +107,85 @@ def test_missing_files_folders_and_existing_outputs_are_refused(tmp_path):
         refuse_existing(tmp_path, overwrite=False)
     refuse_existing(tmp_path, overwrite=True)
     refuse_existing(tmp_path / "absent", overwrite=False)
+
+
+def test_an_input_is_never_an_output(tmp_path):
+    path, link = tmp_path / "in.csv", tmp_path / "link.csv"
+    path.write_text("data")
+    link.symlink_to(path)
+    for one in (path, link, tmp_path / "." / "in.csv"):
+        for overwrite in (False, True):
+            with pytest.raises(UsageError, match="is an input of this command"):
+                check_output(one, overwrite=overwrite, inputs=[tmp_path / "absent", path])
+    check_output(path, overwrite=True, inputs=[tmp_path / "absent"])
+    with pytest.raises(UsageError, match="already exists"):
+        check_output(path, overwrite=False)
+    assert path.read_text() == "data"
+
+
+def test_what_flags_name_is_one_list_with_what_patterns_stand_for(tmp_path):
+    for name in ("a1.h5", "a2.h5"):
+        (tmp_path / name).touch()
+    found = named_files(None, tmp_path / "x", str(tmp_path / "y"), [tmp_path / "a*.h5"])
+    assert {path.name for path in found} == {"x", "y", "a*.h5", "a1.h5", "a2.h5"}
+
+
+def test_an_output_that_cannot_be_written_is_refused_and_nothing_is_left_behind(tmp_path):
+    (tmp_path / "file").touch()
+    for path, message in (
+        (tmp_path, "is a folder, not a file"),
+        (Path("/dev/null"), "is no ordinary file"),
+        (tmp_path / "file" / "x.json", "file is no folder"),
+        (tmp_path / "file" / "deep" / "x.json", "file is no folder"),
+        (Path("/proc/x/y.json"), "/proc/x/y.json cannot be made: No such file"),
+        (tmp_path / f"{'x' * 256}.json", "File name too long"),
+        (tmp_path / "new" / ("é" * 128) / "x.json", "File name too long"),
+    ):
+        with pytest.raises((UsageError, MachineError), match=message):
+            require_writable(path)
+    require_writable(tmp_path / "new" / "deep" / "x.json")
+    require_writable(tmp_path / "file")
+    assert [path.name for path in tmp_path.iterdir()] == ["file"]
+
+
+def test_a_folder_that_cannot_be_made_is_explained_when_it_is_written_to():
+    with pytest.raises(MachineError, match=r"/proc/x/y.json cannot be made: No such file"):
+        write_json(Path("/proc/x/y.json"), {})
+
+
+def test_names_too_long_are_explained_and_the_longest_can_be_written(tmp_path):
+    longest, too_long = tmp_path / ("x" * 255), tmp_path / ("x" * 256)
+    write_json(longest, 1)
+    assert list(tmp_path.iterdir()) == [longest]
+    with pytest.raises(InputError, match="cannot be read: File name too long"):
+        require_file(too_long, "frames file", "hint")
+    with pytest.raises(UsageError, match="cannot be made: File name too long"):
+        refuse_existing(too_long, overwrite=False)
+
+
+def test_a_folder_that_may_not_be_searched_is_explained(tmp_path):
+    folder = tmp_path / "closed"
+    folder.mkdir()
+    (folder / "x").touch()
+    was = os.geteuid()
+    folder.chmod(0)
+    if was == 0:
+        os.seteuid(65534)  # nothing is forbidden to root
+    try:
+        with pytest.raises(InputError, match="cannot be read: Permission denied"):
+            require_file(folder / "x", "frames file", "hint")
+        for check in (require_writable, lambda path: refuse_existing(path, overwrite=True)):
+            with pytest.raises(MachineError, match="cannot be written: Permission denied"):
+                check(folder / "x")
+    finally:
+        os.seteuid(was)
+        folder.chmod(0o700)
+
+
+def test_a_long_name_is_cut_between_letters_and_keeps_apart_what_differs():
+    assert shortened("short", 20) == "short"
+    names = [shortened("é" * 100 + end, 50) for end in ("a", "b")]
+    assert names[0] != names[1] and all(name.startswith("éééé") and len(name.encode()) <= 50 for name in names)
 
 
 def test_clear_removes_files_folders_and_nothing(tmp_path):

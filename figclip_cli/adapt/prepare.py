@@ -14,7 +14,7 @@ from figclip_cli.adapt.metrics_log import require_tensorboard
 from figclip_cli.adapt.options import AdaptOptions, Execution
 from figclip_cli.adapt.sources import ClipLists, Coverage, Source, SourceFiles, open_sources
 from figclip_cli.adapt.step import Model
-from figclip_cli.adapt.texts import kinds_of_negatives, refuse_unknown_events, used_negatives
+from figclip_cli.adapt.texts import kinds_of_negatives, used_negatives
 from figclip_cli.errors import UsageError
 from figclip_cli.models.clip import Clip, load_clip
 from figclip_cli.models.contextualizer import ContextualizerConfig, VideoContextualizer
@@ -68,7 +68,8 @@ def prepare(
     """
     sources, coverage = open_sources(files, lists, fraction=options.fraction, seed=options.seed, reporter=reporter)
     kinds = kinds_of_negatives(sources, options)
-    refuse_unknown_events(sources)
+    for one in sources:
+        one.frames.require_events(one.prompts.events_per_clip)
     _refuse_pointless(options, execution, {clip_id for one in sources for clip_id in one.clip_ids})
     _refuse_unmeasurable(options, sources, kinds, coverage)
     clip = load_clip(source, device=device, reporter=reporter)

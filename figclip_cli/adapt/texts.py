@@ -75,7 +75,7 @@ def annotations_by_clip(
 ) -> dict[ClipRef, list[ClipTexts]]:
     """Group prompts into one :class:`ClipTexts` per annotation, in annotation order.
 
-    Call :func:`refuse_unknown_events` first.
+    The frames have as many events as the annotation.
 
     Args:
         kinds: Kinds of negatives to use, in the order of their numbers.
@@ -90,22 +90,6 @@ def annotations_by_clip(
             annotations = [by_annotation[index] for index in sorted(by_annotation)]
             made[ClipRef(number, clip_id)] = [_clip_texts(one, source, kinds, rows) for one in annotations]
     return made
-
-
-def refuse_unknown_events(sources: Sequence[Source]) -> None:
-    """Refuse prompts of events that their frames do not have.
-
-    Raises:
-        InputError: There is such a prompt.
-    """
-    for source in sources:
-        events = source.frames.recipe.events
-        beyond = next((event for event in source.events if event.event_index >= events), None)
-        if beyond is not None:
-            raise InputError(
-                f"prompts name event {beyond.event_index} of clip {beyond.clip_id}, frames have {events}",
-                "extract the frames with as many --events as the annotation has",
-            )
 
 
 def _clip_texts(

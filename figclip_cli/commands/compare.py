@@ -65,10 +65,11 @@ def compare(
     """Show what flipped between base and adapted, or between two results files: what was won, and what was lost."""
     from figclip_cli.evaluate import compare as library
     from figclip_cli.evaluate.flips import write_flips
-    from figclip_cli.files import refuse_existing
+    from figclip_cli.files import check_output
 
+    first = first or terminal.default(None, library.newest_results(), "results")
     if flips is not None:
-        refuse_existing(flips, overwrite=overwrite)
+        check_output(flips, overwrite=overwrite, inputs=_files_of(first, second))
     options = library.CompareOptions(
         model_a=None if model_a is None else model_a.value,
         model_b=None if model_b is None else model_b.value,
@@ -78,12 +79,20 @@ def compare(
         group_by=None if group_by is None else group_by.value,
         common=common,
     )
-    first = first or terminal.default(None, library.newest_results(), "results")
     found = library.compare(first, second, options=options, reporter=terminal)
     if flips is not None:
         write_flips(flips, (*found.won, *found.lost))
         terminal.info(f"flips: {flips}")
     terminal.result(found.as_dict(), *_tables(found, limit))
+
+
+def _files_of(*results: Path | None) -> list[Path]:
+    """Return results files and, beside them, the files of samples that they name."""
+    from figclip_cli.evaluate.results import read_results
+
+    given = [path for path in results if path is not None]
+    named = [(path, read_results(path).samples) for path in given]
+    return [*given, *(path.with_name(str(samples["file"])) for path, samples in named if samples is not None)]
 
 
 def _tables(found: Comparison, limit: int) -> list[Table]:

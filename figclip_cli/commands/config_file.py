@@ -1,12 +1,15 @@
 """``--config FILE.toml``: flag > file > default, and an unknown key is an error with the nearest name.
 
 A file may serve the whole pipeline: top-level keys belong to the verb being run, and a table named after a
-verb (``[adapt]``, ``[evaluate.retrieval]``) belongs to that verb alone.
+verb (``[adapt]``, ``[evaluate.retrieval]``) belongs to that verb alone. A table named after a group of verbs
+(``[evaluate]``) belongs to all of them: each takes the keys that it has a flag for, and a key that none of them has is
+an error. The more specific table wins: ``[evaluate.retrieval]`` > ``[evaluate]`` > top level.
 """
 
 from __future__ import annotations
 
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Optional
 
@@ -23,6 +26,7 @@ else:
 
 _MODEL_KEYS = ("model", "pretrained", "activation")
 _RECIPE, _CONFIG, _FROM_RECIPE = "figclip.recipe", "figclip.config", "figclip.from_recipe"
+_TOML_HINT = 'write keys as in ties = "average", and tables on a line of their own as in [evaluate.action]'
 _NOT_FROM_FILE = {"config", "help", "install_completion", "show_completion"}
 
 
@@ -89,21 +93,57 @@ def _was_typed(context: typer.Context, name: str) -> bool:
 def _values_for(context: typer.Context, path: Path) -> dict[str, Any]:
     """Return the file's values under the Python names of the verb's flags."""
     document = _read(path)
+    root: Any = context.find_root().command
     verb = _verb_path(context)
-    values = {key: value for key, value in document.items() if not isinstance(value, dict)}
-    values.update(_table(document, verb, context, path))
-    flags = {parameter.name: parameter for parameter in context.command.params if parameter.name not in _NOT_FROM_FILE}
-    # A flag's spelling (``--json``) and its Python name (``json_output``) are both accepted.
-    spelling = {opt.lstrip("-").replace("-", "_"): name for name, flag in flags.items() for opt in flag.opts}
-    spelling.update({name: name for name in flags if name})
+    _refuse_unknown_tables(document, root, path, prefix="")
+    flags = _flags_of(context.command)
+    spelling = _spelling(context.command)
     resolved: dict[str, Any] = {}
-    for key, value in values.items():
-        name = spelling.get(key.replace("-", "_"))
-        if name is None:
-            hint = nearest(key.replace("_", "-"), (known.replace("_", "-") for known in spelling))
-            raise UsageError(f"{path} has the unknown key '{key}' for {' '.join(verb)}", hint)
-        resolved[name] = _suited(flags[name], key, value, path)
+    for words, command, table in _layers(document, root, verb):
+        # Top-level keys are meant for the verb being run, like those of its own table.
+        is_shared = 0 < len(words) < len(verb)
+        for key, value in table.items():
+            if isinstance(value, dict):
+                continue
+            name = spelling.get(key.replace("-", "_"))
+            if name is not None:
+                resolved[name] = _suited(flags[name], key, value, path)
+                continue
+            known = _known_below(command) if is_shared else set(spelling)
+            if not is_shared or key.replace("-", "_") not in known:
+                hint = nearest(key.replace("_", "-"), (one.replace("_", "-") for one in known))
+                raise UsageError(f"{path} has the unknown key '{key}' for {' '.join(words or verb)}", hint)
     return resolved
+
+
+def _layers(document: dict[str, Any], root: Any, verb: list[str]) -> Iterator[tuple[list[str], Any, dict[str, Any]]]:
+    """Yield words, command and table of each level, from the top level of the file to the verb's own table."""
+    command, table = root, document
+    yield [], command, table
+    for depth, word in enumerate(verb, start=1):
+        below = table.get(word)
+        command, table = command.commands[word], below if isinstance(below, dict) else {}
+        yield verb[:depth], command, table
+
+
+def _flags_of(command: Any) -> dict[str, Any]:
+    return {parameter.name: parameter for parameter in command.params if parameter.name not in _NOT_FROM_FILE}
+
+
+def _spelling(command: Any) -> dict[str, str]:
+    """Return the Python name for each way to write a key: a flag's (``--json``) and its Python name (``json_output``).
+
+    Dashes are underscores here.
+    """
+    flags = _flags_of(command)
+    spelling = {opt.lstrip("-").replace("-", "_"): name for name, flag in flags.items() for opt in flag.opts}
+    return {**spelling, **{name: name for name in flags if name}}
+
+
+def _known_below(command: Any) -> set[str]:
+    """Return the keys that a verb knows, or that any verb of a group knows."""
+    below = getattr(command, "commands", None)
+    return set(_spelling(command)) if below is None else set().union(*map(_known_below, below.values()))
 
 
 def _suited(flag: Any, key: str, value: Any, path: Path) -> Any:
@@ -123,8 +163,8 @@ def _read(path: Path) -> dict[str, Any]:
             return tomllib.load(file)
     except OSError as error:
         raise UsageError(f"{path} cannot be read: {error.strerror}", "pass --config FILE.toml") from error
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise UsageError(f"{path} is not TOML: {error}", "see docs/file-formats.md for an example") from error
+    except (ValueError, RecursionError) as error:  # what tomllib raises, also for text that is not UTF-8
+        raise UsageError(f"{path} is not TOML: {error}", _TOML_HINT) from error
 
 
 def _verb_path(context: typer.Context) -> list[str]:
@@ -135,16 +175,6 @@ def _verb_path(context: typer.Context) -> list[str]:
         words.insert(0, current.command.name or "")
         current = current.parent
     return words
-
-
-def _table(document: dict[str, Any], verb: list[str], context: typer.Context, path: Path) -> dict[str, Any]:
-    """Return the verb's own table, after checking that every table is some verb's."""
-    root: Any = context.find_root().command
-    _refuse_unknown_tables(document, root, path, prefix="")
-    found: Any = document
-    for word in verb:
-        found = found.get(word, {})
-    return {key: value for key, value in found.items() if not isinstance(value, dict)}
 
 
 def _refuse_unknown_tables(document: dict[str, Any], group: Any, path: Path, prefix: str) -> None:

@@ -72,7 +72,7 @@ def embed(
     from figclip_cli.evaluate.embed_inputs import image_names, read_texts
     from figclip_cli.evaluate.embedding_files import check_output_name, write_features
     from figclip_cli.evaluate.encoders import Encoding, encoders
-    from figclip_cli.files import refuse_existing
+    from figclip_cli.files import check_output, named_files
 
     _refuse_several({"--frames": frames, "--videos": videos, "--images": images, "--texts": texts})
     if level is not None and (images or texts):
@@ -80,7 +80,8 @@ def embed(
     protocol = options_from(ProtocolOptions, values).resolve()
     output = terminal.default(output, Path("features.safetensors"), "output")
     check_output_name(output)
-    refuse_existing(output, overwrite=overwrite)
+    looked_at = frames or videos or images or texts or Path("frames.h5")
+    check_output(output, overwrite=overwrite, inputs=named_files(looked_at, model, pretrained))
     # What is wrong with the inputs is said before a model is loaded for them.
     asked_texts = read_texts(texts) if texts else None
     if images:
@@ -124,11 +125,16 @@ def _finish(terminal: Terminal, found: Embeddings, output: Path) -> None:
     shown.add_row("rows", f"{rows:,}")
     shown.add_row("width", f"{width:,}")
     shown.add_row("unit length", "yes" if about["unit_length"] else "no")
-    terminal.result({**about, "output": str(output), "shape": [rows, width]}, shown, text=str(output))
-    if found.missing:
-        first = next(iter(found.missing))
-        left_out = about["n_asked"] - about["n_written"]
-        raise PartialError(
-            f"{left_out} of {about['n_asked']} {unit} are not complete, the first is {first}: {found.missing[first]}",
-            f'all of them are listed under "missing" in the metadata of {output}',
-        )
+    document = {**about, "output": str(output), "shape": [rows, width]}
+    terminal.result(document, shown, text=str(output), then=_left_out(found, output))
+
+
+def _left_out(found: Embeddings, output: Path) -> PartialError | None:
+    if not found.missing:
+        return None
+    about, first = found.about, next(iter(found.missing))
+    unit, left_out = about["source"]["unit"], about["n_asked"] - about["n_written"]
+    return PartialError(
+        f"{left_out} of {about['n_asked']} {unit} are not complete, the first is {first}: {found.missing[first]}",
+        f'all of them are listed under "missing" in the metadata of {output}',
+    )

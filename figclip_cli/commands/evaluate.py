@@ -94,7 +94,8 @@ def retrieval(
     output_options: OutputOptions = options_from(OutputOptions, values)
     chosen = choose_run(terminal, run, base_only=base_only)
     captions = terminal.default(captions, _default_captions(), "captions")
-    output = output_options.choose(terminal, "retrieval", captions.stem, chosen)
+    inputs = (captions, ids, frames or Path("frames.h5"), videos, model, pretrained)
+    output = output_options.choose(terminal, "retrieval", captions.stem, chosen, inputs)
     asked = read_captions(
         captions,
         level=level.value,

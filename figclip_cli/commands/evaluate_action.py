@@ -66,7 +66,9 @@ def action(
         Path | None,
         typer.Option("--exclude-classes", help="Classes that are never drawn.", rich_help_panel=_LISTS),
     ] = None,
-    draw_seed: Annotated[int, typer.Option("--draw-seed", help="Seed of the draws.", rich_help_panel=_LISTS)] = 0,
+    draw_seed: Annotated[
+        int | None, typer.Option("--draw-seed", help="Seed of the draws. Default: 0", rich_help_panel=_LISTS)
+    ] = None,
     frames: FramesFlag = None,
     videos: VideosFlag = None,
     run: RunFlag = None,
@@ -84,12 +86,14 @@ def action(
 
     output_options: OutputOptions = options_from(OutputOptions, values)
     options: ActionOptions = options_from(ActionOptions, values)
-    draws = _draws(class_draws, exclude_classes)
+    draws = _draws(class_draws, exclude_classes, draw_seed)
     chosen = choose_run(terminal, run, base_only=base_only)
     lists = lists or [terminal.default(None, Path("actions.csv"), "list")]
-    output = output_options.choose(terminal, "action", lists[0].stem, chosen)
+    beside = (classes, only_classes, exclude_classes, options.templates)
+    inputs = (lists, *beside, frames or Path("frames.h5"), videos, model, pretrained)
+    output = output_options.choose(terminal, "action", lists[0].resolve().stem, chosen, inputs)
     actions = read_action_set(lists, class_names=classes or (), split=split, format=list_format)
-    actions = _restricted(actions, only_classes, draws, exclude_classes, draw_seed)
+    actions = _restricted(actions, only_classes, draws, exclude_classes, draw_seed or 0)
     protocol = options_from(ProtocolOptions, values).resolve(
         prompts=str(options.templates) if options.templates else options.prompts,
         prompt_averaging=options.prompt_averaging,
@@ -108,11 +112,12 @@ def action(
     finish(terminal, evaluation, output, output_options)
 
 
-def _draws(text: str | None, exclude: Path | None) -> tuple[int, int] | None:
+def _draws(text: str | None, exclude: Path | None, seed: int | None) -> tuple[int, int] | None:
     """Return draws and classes of each from ``3x160``."""
     if text is None:
-        if exclude is not None:
-            raise UsageError("--exclude-classes is for --class-draws", "for example --class-draws 3x160")
+        if exclude is not None or seed is not None:
+            flag = "--exclude-classes" if exclude is not None else "--draw-seed"
+            raise UsageError(f"{flag} is for --class-draws", "for example --class-draws 3x160")
         return None
     draws, _, classes = text.partition("x")
     if not (draws.isdecimal() and classes.isdecimal()):
@@ -135,7 +140,7 @@ def _restricted(
     import dataclasses
 
     from figclip_cli.evaluate.datasets.action_classes import read_class_names
-    from figclip_cli.evaluate.datasets.action_sets import draw_classes, keep_classes
+    from figclip_cli.evaluate.datasets.action_sets import draw_classes, keep_classes, require_competition
     from figclip_cli.files import sha256_of_file
 
     choices, splits = dict(actions.choices), actions.splits
@@ -154,4 +159,6 @@ def _restricted(
             "excluded": {"file": exclude.name, "sha256": sha256_of_file(exclude)} if exclude else None,
             "drawn_from": {split.name: _left(split.classes, out) for split in actions.splits},
         }
-    return dataclasses.replace(actions, splits=splits, choices=choices)
+    restricted = dataclasses.replace(actions, splits=splits, choices=choices)
+    require_competition(restricted)
+    return restricted

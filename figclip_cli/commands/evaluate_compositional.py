@@ -66,20 +66,24 @@ def compositional(
 ) -> None:
     """Right text against wrong ones: accuracy by part, relation and kind of base, adapted and the difference."""
     from figclip_cli.evaluate.compositional import evaluate_compositional
-    from figclip_cli.evaluate.datasets.compositional import read_compositional
+    from figclip_cli.evaluate.datasets.compositional import read_compositional, require_benchmark
     from figclip_cli.evaluate.encoders import Encoding
 
     output_options: OutputOptions = options_from(OutputOptions, values)
     options: CompositionalOptions = options_from(CompositionalOptions, values)
+    require_benchmark(benchmark)
     chosen = choose_run(terminal, run, base_only=base_only)
     if annotations is None:
         if benchmark != "prompts":
             raise UsageError(f"--benchmark {benchmark} needs --annotations", "its files, or the folder that has them")
         annotations = [terminal.default(None, Path("prompts.jsonl"), "annotations")]
-    output = output_options.choose(terminal, benchmark, annotations[0].resolve().stem, chosen)
+    inputs = (annotations, images, frames or Path("frames.h5"), videos, model, pretrained)
+    output = output_options.choose(terminal, benchmark, annotations[0].resolve().stem, chosen, inputs)
     items = read_compositional(benchmark, annotations, seed=options.order_seed)
     _check_pixels(items.uses, benchmark, images, frames or videos)
     protocol = options_from(ProtocolOptions, values).resolve()
+    if items.uses == "images" and "num_frames" in protocol.changed:
+        raise UsageError(f"--num-frames is for clips, --benchmark {benchmark} is about images", "leave it out")
     opened = open_frames(terminal, frames, videos) if items.uses == "clips" else None
     clip = load_scored(terminal, chosen, model=model, pretrained=pretrained, activation=activation, device=device)
     if items.uses == "images":

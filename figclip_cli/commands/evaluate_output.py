@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -15,9 +16,11 @@ from figclip_cli.option_fields import flag
 
 if TYPE_CHECKING:
     from figclip_cli.evaluate.evaluation import Evaluation
+    from figclip_cli.evaluate.results import Results
     from figclip_cli.run_folder import RunFolder
 
 _OUTPUT = "Output"
+_LONGEST_STEM_BYTES = 200  # endings come after it, and some file systems take less than 255
 FramesFlag = Annotated[list[Path] | None, typer.Option("--frames", help="Frames file; repeat for several.")]
 
 
@@ -26,7 +29,7 @@ class OutputOptions:
     """What is written beside the table; see each field's help."""
 
     output: Path | None = flag(None, "Results JSON. Default: results/TASK-DATA-MODEL.json", _OUTPUT, also="-o")
-    overwrite: bool = flag(False, "Replace an existing results file.", _OUTPUT)
+    overwrite: bool = flag(False, "Replace existing results and their samples.", _OUTPUT)
     samples: bool = flag(True, "Write every item's outcome beside the results, for figclip compare.", _OUTPUT)
     groups: bool = flag(False, "Also print the numbers of each relation, kind, class or split.", _OUTPUT)
     clip_benchmark: Path | None = flag(None, "Also write CLIP_benchmark-style records to this folder.", _OUTPUT)
@@ -36,17 +39,34 @@ class OutputOptions:
         """Return the folder in whose ``.figclip`` features are kept, or None."""
         return Path() if self.cache else None
 
-    def choose(self, terminal: Terminal, task: str, dataset: str, run: RunFolder | None) -> Path:
-        """Return where the results go.
+    def choose(
+        self,
+        terminal: Terminal,
+        task: str,
+        dataset: str,
+        run: RunFolder | None,
+        inputs: Sequence[Path | Sequence[Path] | str | None],
+    ) -> Path:
+        """Return where the results go, after checking that all that is asked for can be written.
+
+        Args:
+            inputs: What the flags name to be read, which is never overwritten.
 
         Raises:
-            UsageError: They are there already.
+            UsageError: They or their samples are there already, or are an input.
+            MachineError: They or the records cannot be written there.
         """
-        from figclip_cli.files import refuse_existing
+        from figclip_cli.evaluate.results import samples_path
+        from figclip_cli.files import check_output, named_files, require_writable, shortened
 
-        default = Path("results") / f"{task}-{dataset}-{run.name if run else 'base'}.json"
-        output = terminal.default(self.output, default, "results")
-        refuse_existing(output, overwrite=self.overwrite)
+        stem = shortened(f"{task}-{dataset}-{run.name if run else 'base'}", _LONGEST_STEM_BYTES)
+        output = terminal.default(self.output, Path("results") / f"{stem}.json", "results")
+        read = named_files(*inputs)
+        check_output(output, overwrite=self.overwrite, inputs=read)
+        if self.samples:
+            check_output(samples_path(output), overwrite=self.overwrite, inputs=read)
+        if self.clip_benchmark is not None:
+            require_writable(self.clip_benchmark / "record.json")
         return output
 
 
@@ -55,21 +75,31 @@ def finish(terminal: Terminal, evaluation: Evaluation, output: Path, options: Ou
 
     Raises:
         PartialError: Some items were not evaluated; everything is written before.
+        InputError: None of the numbers is one that CLIP_benchmark has; they are printed before.
     """
     results = evaluation.write(output, samples=options.samples)
-    if options.clip_benchmark is not None:
-        from figclip_cli.evaluate.records import write_records
-
-        for path in write_records(options.clip_benchmark, results):
-            terminal.info(f"record: {path}")
     tables = [results_table(results)]
     if options.groups and results.groups:
         tables.append(groups_table(results))
-    terminal.result(results.as_document(), *tables, text=str(output))
+    try:
+        terminal.result(results.as_document(), *tables, text=str(output), then=_left_out(results, output))
+    finally:
+        _write_records(terminal, results, options.clip_benchmark)
+
+
+def _left_out(results: Results, output: Path) -> PartialError | None:
     missing = results.missing
-    if missing:
-        first, unit = next(iter(missing)), "images" if "images" in results.asked else "clips"
-        raise PartialError(
-            f"{len(missing)} {unit} were not evaluated, the first is {first}: {missing[first]}",
-            f'all of them are listed under "missing" in {output}; the set is smaller than asked for',
-        )
+    if not missing:
+        return None
+    first, unit = next(iter(missing)), "images" if "images" in results.asked else "clips"
+    return PartialError(
+        f"{len(missing)} {unit} were not evaluated, the first is {first}: {missing[first]}",
+        f'all of them are listed under "missing" in {output}; the set is smaller than asked for',
+    )
+
+
+def _write_records(terminal: Terminal, results: Results, folder: Path | None) -> None:
+    from figclip_cli.evaluate.records import write_records
+
+    for path in write_records(folder, results) if folder is not None else ():
+        terminal.info(f"record: {path}")

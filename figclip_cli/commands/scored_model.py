@@ -139,8 +139,9 @@ def frames_source(
     from figclip_cli.evaluate.visuals import StoredClips
     from figclip_cli.evaluate.visuals.videos import frames_of_videos
 
+    place = "in the frames file" if opened is not None else "among the videos"
     if opened is None:
         opened = frames_of_videos(videos or (), protocol, clip, cache=cache or Path(), reporter=terminal)
     recipe = opened.recipe
     clip.check_frames(size=recipe.size, crop=recipe.crop, interpolation=recipe.interpolation, reporter=terminal)
-    return StoredClips(opened, protocol)
+    return StoredClips(opened, protocol, place=place)

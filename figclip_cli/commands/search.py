@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from enum import Enum
 from pathlib import Path
@@ -75,12 +76,14 @@ def search(
     """Find the clips or events that are nearest to a text."""
     from figclip_cli.evaluate.encoders import Encoding
     from figclip_cli.evaluate.search import search as run_search
+    from figclip_cli.files import named_files
 
     if compare_base and base_only:
         raise UsageError("--compare-base and --base-only contradict each other", "leave one of them out")
     protocol = options_from(ProtocolOptions, values).resolve()
     queries, paths = _queries(query, frames, texts)
-    _check_sheet(sheet, overwrite=overwrite)
+    inputs = named_files(paths or Path("frames.h5"), videos, texts, model, pretrained)
+    _check_sheet(sheet, overwrite=overwrite, inputs=inputs)
     opened = open_frames(terminal, paths, videos)
     clip, chosen = scored_model(
         terminal,
@@ -114,9 +117,16 @@ def _queries(
     """Return the queries and the frames files; with ``--texts`` all arguments are files, as with grep's ``-f``."""
     from figclip_cli.evaluate.datasets.common import check_text
     from figclip_cli.evaluate.embed_inputs import read_texts
+    from figclip_cli.files import named_files
 
     paths = list(frames or ())
     if texts is not None:
+        # os.path and not Path: a query may be longer than a name can be.
+        if query is not None and not any(os.path.exists(path) for path in named_files(query)):  # noqa: PTH110
+            raise UsageError(
+                f"with --texts all arguments are frames files, and there is no '{query}'",
+                "add the query to the file of --texts, or leave --texts out",
+            )
         return read_texts(texts).texts, [*([Path(query)] if query is not None else []), *paths]
     if query is None or not query.strip():
         said = "no text to look for" if query is None else "the text to look for is empty"
@@ -128,14 +138,14 @@ def _queries(
     return (query.strip(),), paths
 
 
-def _check_sheet(sheet: Path | None, *, overwrite: bool) -> None:
-    from figclip_cli.files import refuse_existing
+def _check_sheet(sheet: Path | None, *, overwrite: bool, inputs: Sequence[Path]) -> None:
+    from figclip_cli.files import check_output
 
     if sheet is None:
         return
     if sheet.suffix.lower() not in (".png", ".jpg", ".jpeg"):
         raise UsageError(f"--sheet {sheet} is no .png or .jpg", "the name's ending says how it is written")
-    refuse_existing(sheet, overwrite=overwrite)
+    check_output(sheet, overwrite=overwrite, inputs=inputs)
 
 
 def _check_sheet_size(sheet: Path | None, hits: int, reader: FramesReader) -> None:
@@ -154,10 +164,6 @@ def _finish(
     if sheet is not None:
         write_contact_sheet(reader, list(dict.fromkeys(hit.clip_id for one in found.found for hit in one.hits)), sheet)
         terminal.info(f"sheet: {sheet}")
-    if found.missing:
-        first = next(iter(found.missing))
-        said = f"{found.searched} of {found.asked} clips were searched; the first of the others is {first}"
-        terminal.warn(f"{said}: {found.missing[first]}")
     document = {
         "level": found.level,
         "model": found.model,
@@ -169,13 +175,18 @@ def _finish(
         "sheet": None if sheet is None else str(sheet),
         "queries": [{"text": one.query, "hits": [_hit_document(hit) for hit in one.hits]} for one in found.found],
     }
-    terminal.result(document, *(_table(one, found) for one in found.found))
-    if found.damaged:
-        first = found.damaged[0]
-        raise PartialError(
-            f"{len(found.damaged)} ok {found.level}s cannot be read, the first is {first}: {found.missing[first]}",
-            "the hits are those of the others; extract the frames again",
-        )
+    terminal.result(document, *(_table(one, found) for one in found.found), then=_left_out(found))
+
+
+def _left_out(found: SearchResult) -> PartialError | None:
+    if not found.missing:
+        return None
+    first = next(iter(found.missing))
+    return PartialError(
+        f"{found.asked - found.searched} of {found.asked} clips are not complete, the first is {first}: "
+        f"{found.missing[first]}",
+        "the hits are those of the others; see figclip inspect, or extract the frames again",
+    )
 
 
 def _hit_document(hit: Hit) -> dict[str, Any]:

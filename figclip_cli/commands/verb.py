@@ -6,6 +6,7 @@ arguments are the verb's own flags, and gives Typer a function with the common f
 
 from __future__ import annotations
 
+import errno
 import functools
 import inspect
 import os
@@ -17,9 +18,10 @@ from typing import Annotated, Any, NoReturn, Optional, get_type_hints
 import typer
 
 from figclip_cli.commands.config_file import load_into_context
-from figclip_cli.console import Terminal
-from figclip_cli.errors import EXIT_INTERRUPTED, EXIT_UNEXPECTED, FigclipError
+from figclip_cli.console import Terminal, discard
+from figclip_cli.errors import EXIT_INPUT, EXIT_INTERRUPTED, EXIT_UNEXPECTED, FigclipError
 
+_DISK_ERRORS = (errno.ENOSPC, errno.EDQUOT, errno.EIO)
 _COMMON: dict[str, tuple[Any, Any]] = {
     "config": (
         Annotated[
@@ -98,11 +100,25 @@ def _leave(terminal: Terminal, error: BaseException) -> NoReturn:
             terminal.error("interrupted", "run the same command again to go on; adapt wants --resume for that")
         raise typer.Exit(EXIT_INTERRUPTED) from None
     if isinstance(error, BrokenPipeError):
-        # The reader of our pipe went away. Point stdout elsewhere so that closing it at exit says nothing.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        discard(sys.stdout)  # its reader went away
         raise typer.Exit(EXIT_UNEXPECTED) from None
+    if isinstance(error, OSError):
+        _leave_of_path(terminal, error)
     terminal.error(
         f"unexpected {type(error).__name__}: {error}",
         "run it again with --debug for the traceback, and report it",
     )
     raise typer.Exit(EXIT_UNEXPECTED) from None
+
+
+def _leave_of_path(terminal: Terminal, error: OSError) -> None:
+    """Leave after what the operating system says of a path; come back where it is about none."""
+    named = isinstance(error.filename, (str, bytes))
+    if error.strerror is None or not (named or error.errno in _DISK_ERRORS):
+        return
+    place = f"{os.fsdecode(error.filename)}: " if named else ""
+    if error.errno in _DISK_ERRORS:
+        terminal.error(f"{place}{error.strerror}", "see to the disk, then run it again")
+        raise typer.Exit(EXIT_UNEXPECTED) from None
+    terminal.error(f"{place}{error.strerror}", "check the path, and who may read and write there")
+    raise typer.Exit(EXIT_INPUT) from None

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from figclip_cli.errors import InputError
 from figclip_cli.evaluate.action_numbers import ActionNumbers, ScoredSplit
 from figclip_cli.evaluate.datasets.action_sets import ActionClip, ActionSet, ActionSplit
 from figclip_cli.evaluate.datasets.class_names import spoken
@@ -70,7 +71,7 @@ def evaluate_action(
         require_same_looks(first, found, encoder)
         if first is None:
             first, missing = found, missing | failed_names(found)
-            splits = [_present(split, found) for split in actions.splits]
+            splits = [_present(split, found, missing) for split in actions.splits]
         for split in splits:
             classes, too_long = _class_features(encoder, split.split, prompts)
             overlong |= too_long
@@ -116,9 +117,16 @@ def _prompts(name: str, actions: ActionSet) -> PromptSet:
     return prompt_set(name, dataset_id=actions.dataset_id)
 
 
-def _present(split: ActionSplit, found: VisualFeatures) -> ScoredSplit:
+def _present(split: ActionSplit, found: VisualFeatures, missing: Mapping[str, str]) -> ScoredSplit:
     there = {clip_id for clip_id, _ in found.looks}
-    return ScoredSplit(split, tuple(clip for clip in split.clips if clip.clip_id in there), {})
+    clips = tuple(clip for clip in split.clips if clip.clip_id in there)
+    if not clips:
+        first = split.clips[0].clip_id
+        raise InputError(
+            f"no clip of split '{split.name}' is there, for example '{first}': {missing[first]}",
+            "fetch its clips, or choose another --split",
+        )
+    return ScoredSplit(split, clips, {})
 
 
 def _counts(split: ScoredSplit) -> dict[str, int]:

@@ -54,6 +54,8 @@ def evaluate_compositional(
         VerificationError: A model gives features that are not finite.
     """
     options = options or CompositionalOptions()
+    if isinstance(source, StoredClips) and benchmark.events_per_clip is not None:
+        source.reader.require_events(benchmark.events_per_clip)
     wanted = list(dict.fromkeys(_look(look) for choice in benchmark.choices for look in choice.looks))
     looks, missing = split_present(source, wanted)
     choices = _with_looks(benchmark.choices, looks)
@@ -125,7 +127,9 @@ def _pair_scores(
     scores = torch.empty(len(words))
     for start in range(0, len(words), _PAIRS_AT_ONCE):
         part = slice(start, start + _PAIRS_AT_ONCE)
-        scores[part] = exact_scores(found.take(torch.from_numpy(look_rows[part])), texts.gather(text_rows[part]))
+        seen, said = found.take(torch.from_numpy(look_rows[part])), texts.gather(text_rows[part])
+        lengths = [torch.linalg.vector_norm(one, dim=1, dtype=torch.float64) for one in (seen, said)]
+        scores[part] = exact_scores(seen, said, lengths[0] * lengths[1])
     return scores.numpy()
 
 

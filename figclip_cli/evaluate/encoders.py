@@ -116,12 +116,17 @@ def as_protocol_reads(clip: Clip, protocol: Protocol) -> Clip:
     """Return the clip with a text tower that sees ``max_tokens`` tokens, whose features are told apart by that.
 
     Raises:
-        UsageError: The model's own tokenizer cannot be cut.
+        UsageError: The model takes fewer tokens, or its own tokenizer cannot be cut.
     """
     text_cfg = dict(clip.model_config["text_cfg"])
     if protocol.precision != "fp32":
         text_cfg["computed_in"] = protocol.precision
     tokenizer = clip.tokenizer
+    if protocol.max_tokens is not None and protocol.max_tokens > clip.context_length:
+        raise UsageError(
+            f"--max-tokens {protocol.max_tokens} is over the {clip.context_length} tokens that {clip.name} takes",
+            "leave it out for all of them",
+        )
     if protocol.max_tokens is not None and protocol.max_tokens < clip.context_length:
         tokenizer = _cut(clip, protocol.max_tokens)
         text_cfg["context_length"] = protocol.max_tokens

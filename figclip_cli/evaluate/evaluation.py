@@ -17,6 +17,10 @@ from figclip_cli.evaluate.visuals import VisualFeatures
 from figclip_cli.evaluate.visuals.source import LookSource
 
 BOOTSTRAP_SEED = 0
+_NAMES = {
+    "clips": "clip ids are the video files' names without ending",
+    "images": "images are looked for below --images, with and without their leading folders",
+}
 _CHANGED = "did a file change meanwhile? run it again"
 SCORES = "exact dot products of float32 features, rounded to float32"
 
@@ -70,7 +74,7 @@ def split_present(source: LookSource, wanted: Sequence[Any]) -> tuple[list[Any],
         first, why = next(iter(missing.items()))
         raise InputError(
             f"not one of the {len(missing)} {source.unit} asked for is there: '{first}': {why}; {source.example()}",
-            "clip ids are the video files' names without ending; images are looked for under --images",
+            _NAMES[source.unit],
         )
     return present, missing
 
@@ -87,7 +91,8 @@ def failed_names(found: VisualFeatures) -> dict[str, str]:
         InputError: Not one could be read.
     """
     if not len(found):
-        raise InputError(f"not one could be read: {next(iter(found.failed.values()))}", "fetch or extract them again")
+        first = next(iter(found.failed.values()))
+        raise InputError(f"not one of {len(found.failed)} could be read, the first: {first}", "see to the first one")
     return {name_of(look): why for look, why in found.failed.items()}
 
 

@@ -151,7 +151,7 @@ class Results:
         """Write the JSON document, whole or not at all, after the file of its samples.
 
         Args:
-            samples: Every item's outcome, for ``<stem>.samples.jsonl`` beside ``path``.
+            samples: Every item's outcome, for the file :func:`samples_path` beside ``path``.
 
         Returns:
             These results, naming the file of samples where one was written.
@@ -171,8 +171,13 @@ class Results:
 
 
 def samples_path(path: Path) -> Path:
-    """Return where the samples of the results ``path`` are written: ``<stem>.samples.jsonl`` beside it."""
-    return path.with_name(f"{path.stem}.samples.jsonl")
+    """Return where the samples of the results ``path`` are written, beside it; no two results have the same.
+
+    ``x.samples.jsonl`` is that of ``x.json``. A name without that ending is kept whole, whatever dots are in it, and
+    has another ending: the samples of ``v1.0`` are ``v1.0-samples.jsonl``, not those of ``v1.0.json``.
+    """
+    stem, dot, ending = path.name.rpartition(".")
+    return path.with_name(f"{stem}.samples.jsonl" if dot and ending == "json" else f"{path.name}-samples.jsonl")
 
 
 class _Dataset(msgspec.Struct):

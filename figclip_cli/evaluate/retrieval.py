@@ -55,6 +55,8 @@ def evaluate_retrieval(
         VerificationError: A model gives features that are not finite.
     """
     options = options or RetrievalOptions()
+    if captions.events_per_clip is not None:
+        source.reader.require_events(captions.events_per_clip)
     wanted = list(dict.fromkeys(map(_item, captions.queries)))
     items, missing = split_present(source, wanted)
     queries: list[Query] = []

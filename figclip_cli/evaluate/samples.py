@@ -1,4 +1,4 @@
-"""``<results>.samples.jsonl``: what each model made of each item. A header line, then one line per item."""
+"""Samples, the file beside results: what each model made of each item. A header line, then one line per item."""
 
 from __future__ import annotations
 

@@ -153,6 +153,21 @@ class FramesReader:
                 "extract with --events and --frames-per-event for this",
             )
 
+    def require_events(self, events: int) -> None:
+        """Refuse frames that were cut into another number of events: an event would be looked at in other seconds.
+
+        Args:
+            events: Into how many the annotation cuts a clip.
+
+        Raises:
+            InputError: The numbers differ.
+        """
+        if events != self.recipe.events:
+            raise InputError(
+                f"the annotation has {events} events a clip, {self.paths[0]} has {self.recipe.events}",
+                f"extract the frames with --events {events}",
+            )
+
     def row(self, clip_id: str) -> ClipRow:
         """Return what is known of a clip, whatever its status."""
         self._locate(clip_id, ok_only=False)

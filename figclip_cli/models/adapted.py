@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
+import os
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -35,6 +37,8 @@ def load_base(
     """
     config = run.load_config()
     stored = ModelSource(**config["model"]["source"])
+    if source is None and _is_path(stored.model) and not Path(stored.model).is_dir():
+        raise InputError(f"{run.path} started from {stored.model}, which is not there", "pass --model FOLDER")
     clip = load_clip(source or stored, device=device, reporter=reporter)
     if clip.sha256 != config["model"]["sha256"]:
         raise InputError(
@@ -43,6 +47,10 @@ def load_base(
             "pass the right one with --model; evaluate takes --base-only for another model",
         )
     return clip
+
+
+def _is_path(model: str) -> bool:
+    return "/" in model or os.sep in model
 
 
 def attach_run(clip: Clip, run: RunFolder, *, scale: float = 1.0) -> Clip:

@@ -89,6 +89,11 @@ class PromptsFile:
     events: tuple[PromptEvent, ...]
     sha256: str
 
+    @property
+    def events_per_clip(self) -> int:
+        """Into how many events the annotation cuts a clip: one more than the last index there is; 0 without events."""
+        return 1 + max((event.event_index for event in self.events), default=-1)
+
 
 def encoded(lines: Iterable[msgspec.Struct]) -> bytes:
     """Return a line of JSON for each struct, keys sorted."""

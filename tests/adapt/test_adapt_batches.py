@@ -17,7 +17,7 @@ from figclip_cli.adapt.batches import Batches, FrameDataset, JpegFrames
 from figclip_cli.adapt.chance import stable_integer
 from figclip_cli.adapt.frames_on_device import decoded_on
 from figclip_cli.adapt.options import AdaptOptions
-from figclip_cli.adapt.texts import ClipRef, refuse_unknown_events
+from figclip_cli.adapt.texts import ClipRef
 from figclip_cli.errors import InputError
 
 CPU = torch.device("cpu")
@@ -332,12 +332,6 @@ def test_a_layout_moves_all_but_the_rows_that_are_looked_up(two_sources):
     moved = layout.to(torch.device("meta"))
     kept = {name for name, value in vars(moved).items() if torch.is_tensor(value) and value.device.type == "cpu"}
     assert kept == {"text_rows"} and moved.clip_ids == layout.clip_ids
-
-
-def test_a_clip_with_prompts_of_no_frames_event_is_refused(tmp_path):
-    files = write_small_source(tmp_path, "s", ["a"], prompts=[event("a", 0), event("a", 2)])
-    with pytest.raises(InputError, match="prompts name event 2 of clip a, frames have 2"):
-        refuse_unknown_events(opened([files]))
 
 
 def test_prompts_files_of_the_helper_are_real(tmp_path):

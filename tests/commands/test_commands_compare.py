@@ -102,6 +102,31 @@ def test_flips_are_written_and_not_over_another_file(lab):
     assert run("results/a.json", "--flips", "flips.jsonl", "--overwrite").exit_code == 0
 
 
+def test_flips_are_never_written_over_what_is_compared(lab):
+    (lab / "results" / "a.json").rename(lab / "results" / "renamed.json")  # its samples keep their name
+    before = {path: path.read_bytes() for path in (lab / "results").iterdir()}
+    assert len(before) == 2
+    for path in before:
+        done = run("results/renamed.json", "--flips", path, "--overwrite")
+        assert done.exit_code == 2 and "is an input of this command" in done.stderr
+        assert run("--flips", path, "--overwrite").exit_code == 2  # the default is an input too
+    assert {path: path.read_bytes() for path in (lab / "results").iterdir()} == before
+
+
+@pytest.mark.parametrize(
+    ("flips", "code", "message"),
+    [
+        ("results", 2, "results is a folder"),
+        ("results/a.json/x.jsonl", 1, "a.json is no folder"),
+        ("x" * 300, 2, "File name too long"),
+    ],
+)
+def test_flips_that_cannot_be_written_are_refused_before_anything_is_compared(lab, flips, code, message):
+    (lab / "results" / "a.samples.jsonl").unlink()
+    done = run("results/a.json", "--flips", flips)
+    assert done.exit_code == code and message in done.stderr
+
+
 def test_two_files_are_compared(lab):
     results_of(adapted=False).write(
         lab / "b.json",

@@ -17,6 +17,7 @@ from PIL import Image
 from typer.testing import CliRunner
 
 from figclip_cli.app import app
+from figclip_cli.errors import InputError
 from figclip_cli.evaluate.embedding_files import read_features
 from figclip_cli.frames import FramesReader
 from figclip_cli.frames.contact_sheet import write_contact_sheet
@@ -104,7 +105,10 @@ def test_search_through_a_pipe(lab):
         env=environment,
         check=False,
     )
-    assert output.returncode == 0 and output.stderr == "", output.stderr
+    assert output.returncode == 4, output.stderr
+    lines = output.stderr.splitlines()
+    assert lines[0] == "error: 1 of 6 clips are not complete, the first is v_clip0000003_seg_0_10: failed: no video"
+    assert len(lines) == 2 and lines[1].startswith("hint: ")
     import ast
 
     document = ast.literal_eval(output.stdout)
@@ -116,11 +120,10 @@ def test_search_through_a_pipe(lab):
     assert document["missing"] == {"v_clip0000003_seg_0_10": "failed: no\nvideo"}
 
 
-def test_search_says_what_is_not_ok_and_ends_with_4_only_where_damage_is_new(typed, lab):
+def test_search_says_what_is_not_ok_and_ends_with_4(typed, lab):
     output = typed("search", QUERY, "bad.h5", "--base-only", "--no-cache")
-    assert output.returncode == 0 and "base-model (base), 5 of 6 clips" in output.stdout
-    warning = "warning: 5 of 6 clips were searched; the first of the others is v_clip0000003_seg_0_10: failed"
-    assert warning in output.stderr
+    assert output.returncode == 4 and "base-model (base), 5 of 6 clips" in output.stdout
+    assert "1 of 6 clips are not complete, the first is v_clip0000003_seg_0_10: failed: no video" in said(output)
     shutil.copy(lab / "frames.h5", lab / "torn.h5")
     with h5py.File(lab / "torn.h5", "r+") as file:
         begin, end = file["jpeg_offsets"][1:3]
@@ -128,7 +131,7 @@ def test_search_says_what_is_not_ok_and_ends_with_4_only_where_damage_is_new(typ
         file.attrs["content_sha256"] = "0" * 64  # what is kept of the sound file is not of this one
     output = typed("search", QUERY, "torn.h5", "--base-only", "--no-cache")
     assert output.returncode == 4 and "5 of 6 clips" in output.stdout
-    assert "1 ok clips cannot be read, the first is v_clip0000000_seg_0_10" in said(output)
+    assert "1 of 6 clips are not complete, the first is v_clip0000000_seg_0_10" in said(output)
 
 
 @pytest.mark.parametrize(
@@ -147,13 +150,20 @@ def test_search_says_what_is_not_ok_and_ends_with_4_only_where_damage_is_new(typ
         (["search", QUERY, "--run", "runs/absent"], 3, "does not exist"),
         (["search", QUERY, "--pretrained", "openai"], 2, "--pretrained without --model"),
         (["search", "--texts", "absent.txt"], 3, "absent.txt does not exist"),
+        (["search", QUERY, "--texts", "texts.txt", "frames.h5"], 2, "with --texts all arguments are frames files"),
+        (["search", "long " * 100, "--texts", "texts.txt"], 2, "with --texts all arguments are frames files"),
+        (["search", QUERY, "x" * 300], 3, "File name too long"),
+        (["search", QUERY, "--videos", "x" * 300], 3, "File name too long"),
+        (["search", QUERY, "--sheet", "texts.txt/hits.png"], 1, "texts.txt is no folder"),
         (["search", QUERY, "--protocol", "clip4clip"], 3, "asks for 1 frames a second"),
         (["embed", "--images", "images", "--texts", "texts.txt"], 2, "--images and --texts contradict"),
         (["embed", "--images", "images", "--level", "clip"], 2, "--level is for clips"),
         (["embed", "--images", "vidsitu"], 3, "no image found"),
         (["embed", "--texts", "frames.h5"], 3, "not UTF-8"),
         (["embed", "-o", "features.pt"], 2, "no known format"),
-        (["embed", "-o", "frames.h5"], 2, "already exists"),
+        (["embed", "-o", "bad.h5"], 2, "already exists"),
+        (["embed", "-o", "/proc/x/features.h5"], 1, "/proc/x/features.h5 cannot be made"),
+        (["embed", "-o", f"{'x' * 300}.h5"], 2, "File name too long"),
         (["embed", "--videos", "absent"], 3, "absent does not exist"),
         (["embed", "--level", "event", "--num-frames", "4"], 3, "none for single events"),
     ],
@@ -165,10 +175,114 @@ def test_what_cannot_be_meant_is_one_line_with_its_exit_code(typed, lab, argumen
     assert not (lab / "features.safetensors").exists()
 
 
+@pytest.fixture
+def readable(lab):
+    """A file of every kind that is read, each as itself or as the only one."""
+    shutil.copy(lab / "frames.h5", lab / "own.h5")
+    shutil.copy(lab / "frames.h5", lab / "sheet.png")
+    (lab / "m.csv").write_text("clip_id,caption\nv_clip0000001_seg_0_10,a man\nv_clip0000002_seg_0_10,a dog\n")
+    (lab / "m.samples.jsonl").write_text("v_clip0000001_seg_0_10\n")
+    before = {path: path.read_bytes() for path in lab.iterdir() if path.is_file()}
+    yield lab
+    assert {path: path.read_bytes() for path in lab.iterdir() if path.is_file()} == before
+    for name in ("own.h5", "sheet.png", "m.csv", "m.samples.jsonl"):
+        (lab / name).unlink()
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        "evaluate retrieval --captions m.csv -o m.csv",
+        "evaluate retrieval --captions m.csv --ids texts.txt -o images/../texts.txt",
+        "evaluate retrieval --captions m.csv --ids m.samples.jsonl -o m.json",  # its samples
+        "evaluate retrieval --captions m.csv --frames own.h5 -o own.h5",
+        "evaluate retrieval --captions m.csv -o frames.h5",
+        "evaluate action --list m.csv -o m.csv",
+        "evaluate action --list m.csv --classes texts.txt -o texts.txt",
+        "evaluate action --list m.csv --only-classes texts.txt -o texts.txt",
+        "evaluate action --list m.csv --exclude-classes texts.txt --class-draws 1x2 -o texts.txt",
+        "evaluate action --list m.csv --templates texts.txt -o texts.txt",
+        "evaluate compositional --annotations m.csv -o m.csv",
+        "embed --frames own.h5 -o own.h5",
+        "embed --frames ow*.h5 -o own.h5",
+        "embed -o frames.h5",
+        "search --texts texts.txt sheet.png --sheet sheet.png",
+    ],
+)
+def test_overwrite_never_reaches_an_input(typed, readable, arguments):
+    output = typed(*arguments.split(), "--overwrite", "--base-only")
+    assert output.returncode == 2 and "is an input of this command" in said(output)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "words"),
+    [
+        (["-o", "m.json"], 2, "m.samples.jsonl already exists"),
+        (["-o", "images"], 2, "images is a folder"),
+        (["-o", "."], 2, "is a folder"),
+        (["-o", "texts.txt/x.json"], 1, "texts.txt is no folder"),
+        (["-o", "/proc/x/y.json"], 1, "cannot be made"),
+        (["-o", f"{'x' * 248}.json"], 2, "File name too long"),  # with the ending of its samples
+        (["--clip-benchmark", "texts.txt"], 1, "texts.txt is no folder"),
+        (["-o", "x.json", "--frames", "x" * 300], 3, "File name too long"),
+    ],
+)
+def test_evaluate_refuses_outputs_that_cannot_be_before_the_work(typed, readable, arguments, code, words):
+    output = typed("evaluate", "retrieval", "--captions", "m.csv", "--base-only", *arguments)
+    assert output.returncode == code and words in said(output)
+    assert "encode" not in output.stderr and output.stdout == ""
+
+
+def test_evaluate_shortens_default_names_and_writes_over_samples_only_when_told(typed, lab, tmp_path):
+    captions = tmp_path / f"{'x' * 240}.csv"
+    captions.write_text("clip_id,caption\nv_clip0000001_seg_0_10,a man\nv_clip0000002_seg_0_10,a dog\n")
+    flags = ["evaluate", "retrieval", "--captions", captions, "--base-only"]
+    output = typed(*flags)
+    assert output.returncode == 0, output.stderr
+    (results,) = (lab / "results").glob("*.json")
+    assert output.stdout.strip().splitlines()[-1] == f"results/{results.name}"
+    assert results.name.startswith("retrieval-xxx") and len(results.name) <= 205
+    results.unlink()
+    output = typed(*flags)
+    assert output.returncode == 2 and ".samples.jsonl already exists" in said(output)
+    assert typed(*flags, "--overwrite").returncode == 0
+    assert typed(*flags, "--no-samples", "-o", tmp_path / "x.json").returncode == 0
+    shutil.rmtree(lab / "results")
+
+
+def test_evaluate_shows_its_table_also_where_records_fail(typed, tmp_path, monkeypatch):
+    (tmp_path / "m.csv").write_text("clip_id,caption\nv_clip0000001_seg_0_10,a man\nv_clip0000002_seg_0_10,a dog\n")
+
+    def fail(folder, results):
+        raise InputError("no number for the records", "hint")
+
+    monkeypatch.setattr("figclip_cli.evaluate.records.write_records", fail)
+    flags = ["--captions", tmp_path / "m.csv", "-o", tmp_path / "r.json", "--clip-benchmark", tmp_path / "records"]
+    output = typed("evaluate", "retrieval", *flags, "--base-only")
+    assert output.returncode == 3 and "no number for the records" in said(output)
+    assert "t2v R@1" in output.stdout
+
+
+@pytest.mark.parametrize("verb", ["search", "evaluate"])
+def test_what_is_missing_is_said_where_the_reader_of_stdout_is_gone(lab, tmp_path, verb):
+    (tmp_path / "m.csv").write_text("clip_id,caption\nv_clip0000001_seg_0_10,a man\ngone,a dog\n")
+    output = tmp_path / "r.json"
+    words = {
+        "search": f"search '{QUERY}' bad.h5",
+        "evaluate": f"evaluate retrieval --captions {tmp_path}/m.csv -o {output} --clip-benchmark {tmp_path}/records",
+    }[verb]
+    line = f"{sys.executable} -m figclip_cli {words} --base-only --quiet | true; exit ${{PIPESTATUS[0]}}"
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(Path(__file__).parents[2])}
+    done = subprocess.run(["bash", "-c", line], capture_output=True, text=True, cwd=lab, env=environment, check=False)
+    assert done.returncode == 4, done.stderr
+    assert [part.split(":")[0] for part in done.stderr.splitlines()] == ["error", "hint"]
+    assert verb == "search" or (output.is_file() and list((tmp_path / "records").iterdir()))
+
+
 def test_embed_writes_images_and_what_is_bad_ends_with_4(typed, lab):
     output = typed("embed", "--images", "images", "-o", "images.npz", "--base-only", "--json")
     assert output.returncode == 4
-    assert "1 of 4 images are not complete, the first is bad.png: image bad.png cannot be read" in said(output)
+    assert "1 of 4 images are not complete, the first is bad.png: image bad.png " in said(output)
     document = json.loads(output.stdout)
     assert (document["n_asked"], document["n_written"], document["shape"]) == (4, 3, [3, 32])
     found = read_features(lab / "images.npz")

@@ -34,8 +34,9 @@ def looked_at(eyes, frames, labelled, templates, *, averaging="l2-mean-l2", pool
             seen = eyes.look(pixels((clip, None)), pooling)
             scores = {one: score(seen, feature) for one, feature in classes.items()}
             own, others = scores[name], [other for one, other in scores.items() if one != name]
-            chosen = max(scores, key=scores.get)  # the first of equal ones
-            made[split, clip] = (name, rank(own, others, ties), own - max(others), chosen)
+            found, wrong = rank(own, others, ties), {one: scores[one] for one in scores if one != name}
+            chosen = name if found == 0 else max(wrong, key=wrong.get)  # the first of equal ones
+            made[split, clip] = (name, found, own - max(others), chosen)
     return made
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import subprocess
@@ -43,6 +44,10 @@ def cook(
         "interrupt": KeyboardInterrupt(),
         "bug": ValueError("surprise"),
         "pipe": BrokenPipeError(),
+        "closed": PermissionError(errno.EACCES, "Permission denied", "closed/x"),
+        "long": OSError(errno.ENAMETOOLONG, "File name too long", b"xxx"),
+        "full": OSError(errno.ENOSPC, "No space left on device"),
+        "bare": OSError("no number"),
     }
     if fail:
         raise errors[fail]
@@ -56,7 +61,11 @@ def cook(
         progress.advance()
         progress.advance(failed=1)
     document = {"rank": max_rank, "colour": colour.value, "fast": fast, "thing": str(given)}
-    terminal.result(document, table, text="done")
+    terminal.result(document, table, text="done", then=PartialError("one is missing") if max_rank == 44 else None)
+
+
+def stew(terminal: Terminal, salt: Annotated[int, typer.Option("--salt")] = 1) -> None:
+    """Stew."""
 
 
 def build() -> typer.Typer:
@@ -64,6 +73,7 @@ def build() -> typer.Typer:
     app.command("cook")(verb(cook))
     group = typer.Typer()
     group.command("soup")(verb(cook))
+    group.command("stew")(verb(stew))
     app.add_typer(group, name="make")
     return app
 
@@ -127,6 +137,57 @@ def test_an_unexpected_error_names_itself_and_debug_shows_where():
     assert "Traceback" in run("cook", "--fail", "bug", "--debug").stderr
 
 
+@pytest.mark.parametrize(
+    ("kind", "code", "line"),
+    [
+        ("closed", 3, "error: closed/x: Permission denied"),
+        ("long", 3, "error: xxx: File name too long"),
+        ("full", 1, "error: No space left on device"),
+        ("bare", 1, "error: unexpected OSError: no number"),
+    ],
+)
+def test_what_the_system_says_of_a_path_is_one_line(kind, code, line):
+    result = run("cook", "--fail", kind)
+    assert (result.exit_code, result.stderr.splitlines()[0]) == (code, line)
+
+
+def in_bash(line, tmp_path):
+    """Run a line of bash, in which ``cook`` is the program of this file; return its code and what it said."""
+    program = "import test_commands_verb as own; own.build()()"
+    (tmp_path / "cook").write_text(f'#!/bin/sh\nexec {sys.executable} -c "{program}" "$@"\n')
+    (tmp_path / "cook").chmod(0o755)
+    folder = Path(__file__).parent
+    environment = {**os.environ, "PATH": f"{tmp_path}:{os.environ['PATH']}"}
+    environment["PYTHONPATH"] = os.pathsep.join((str(folder), str(folder.parents[1])))
+    done = subprocess.run(["bash", "-c", line], capture_output=True, text=True, env=environment, timeout=60)
+    assert "Traceback" not in done.stderr and "Exception ignored" not in done.stderr, done.stderr
+    return done
+
+
+@pytest.mark.parametrize("flags", ["", "--json"])
+@pytest.mark.parametrize("closed", [">&-", "2>&-", ">&- 2>&-"])
+def test_streams_that_are_closed_do_no_harm(tmp_path, closed, flags):
+    assert in_bash(f"cook cook {flags} {closed}", tmp_path).returncode == 0
+    assert in_bash(f"cook cook --fail input {flags} {closed}", tmp_path).returncode == 3
+
+
+@pytest.mark.parametrize("flags", ["", "--json"])
+def test_a_full_stdout_is_one_line(tmp_path, flags):
+    done = in_bash(f"cook cook --quiet {flags} > /dev/full", tmp_path)
+    assert done.returncode == 1
+    assert done.stderr.startswith("error: the result cannot be printed: No space left on device\n")
+    assert in_bash(f"cook cook --quiet --fail input {flags} 2> /dev/full", tmp_path).returncode == 3
+
+
+@pytest.mark.parametrize("flags", ["", "--json"])
+def test_what_is_missing_is_said_even_where_nobody_reads_stdout(tmp_path, flags):
+    gone = "| { exec <&-; sleep 3; }; exit ${PIPESTATUS[0]}"
+    done = in_bash(f"cook cook --quiet --rank 44 {flags} {gone}", tmp_path)
+    assert (done.returncode, done.stderr) == (4, "error: one is missing\n")
+    done = in_bash(f"cook cook --quiet {flags} {gone}", tmp_path)
+    assert (done.returncode, done.stderr) == (1, "")
+
+
 def config(tmp_path, text):
     path = tmp_path / "run.toml"
     path.write_text(text)
@@ -157,6 +218,23 @@ def test_a_verb_reads_its_own_table_and_not_its_neighbours(tmp_path):
     assert document("make", "soup", "--config", path)["rank"] == 2
 
 
+def test_a_table_of_a_group_is_read_by_its_verbs_and_the_more_specific_wins(tmp_path):
+    path = config(tmp_path, 'rank = 1\n[make]\nmax-rank = 2\ncolour = "blue"\n[make.soup]\ncolour = "red"\n')
+    assert document("make", "soup", "--config", path) == {"rank": 2, "colour": "red", "fast": False, "thing": "pot"}
+    assert document("make", "soup", "--rank", "3", "--config", path)["rank"] == 3
+    assert document("cook", "--config", path)["rank"] == 1
+
+
+def test_a_table_of_a_group_may_have_what_another_verb_of_it_takes_and_nothing_else(tmp_path):
+    path = config(tmp_path, "[make]\nsalt = 2\nrank = 3\n")
+    assert document("make", "soup", "--config", path)["rank"] == 3
+    result = run("make", "soup", "--config", config(tmp_path, "[make]\nsallt = 2\n"))
+    assert result.exit_code == 2 and "unknown key 'sallt' for make" in result.stderr
+    assert "did you mean 'salt'?" in result.stderr
+    result = run("make", "soup", "--config", config(tmp_path, "[make.soup]\nsalt = 2\n"))
+    assert result.exit_code == 2 and "unknown key 'salt' for make soup" in result.stderr
+
+
 def test_arguments_and_json_can_come_from_the_file(tmp_path):
     result = run("cook", "--config", config(tmp_path, 'things = ["bowl"]\njson = true\n'))
     assert json.loads(result.stdout)["thing"] == "bowl"
@@ -170,6 +248,9 @@ def test_arguments_and_json_can_come_from_the_file(tmp_path):
         ("[cok]\nrank = 3", "unknown table [cok]"),
         ("[make.sop]\nrank = 3", "unknown table [make.sop]"),
         ("rank = ", "not TOML"),
+        ("rank = ", 'write keys as in ties = "average", and tables on a line of their own as in [evaluate.action]'),
+        ("rank = " + "[" * 10**4, "not TOML"),
+        ("make = 3", "unknown key 'make'"),
         ('rank = "many"', "integer"),
         ('colour = "green"', "green"),
     ],
@@ -178,6 +259,11 @@ def test_a_wrong_file_is_a_usage_error_that_names_what_is_wrong(tmp_path, text, 
     result = run("cook", "--config", config(tmp_path, text))
     assert result.exit_code == 2
     assert message in " ".join(result.stderr.replace("│", " ").split())
+
+
+def test_a_value_where_a_table_belongs_is_an_unknown_key(tmp_path):
+    result = run("make", "soup", "--config", config(tmp_path, "make = 3"))
+    assert result.exit_code == 2 and "unknown key 'make' for make soup" in result.stderr
 
 
 def test_a_missing_configuration_file_is_a_usage_error(tmp_path):

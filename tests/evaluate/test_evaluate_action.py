@@ -164,7 +164,7 @@ def test_a_clip_that_only_one_model_could_see_is_an_error(finished_run, stored):
 
 def test_a_split_whose_clips_are_all_missing_is_an_error(clip, frames):
     there, gone = split_of("one", CLASSES, {0: 1, 1: 0}), split_of("two", CLASSES, {8: 1, 9: 0})
-    with pytest.raises(InputError, match="clips"):
+    with pytest.raises(InputError, match="no clip of split 'two' is there, for example 'v_clip0000008_seg_0_10'"):
         evaluated(clip, frames, there, gone)
     with pytest.raises(InputError, match="not one of the 2 clips asked for is there: 'v_clip0000008_seg_0_10'"):
         evaluated(clip, frames, gone)
@@ -191,4 +191,6 @@ def test_a_model_that_sees_no_difference_ties_all_classes(clip, frames):
     ranks = {ties: {sample.outcomes["base"].rank for sample in one.samples()} for ties, one in found.items()}
     assert ranks == {"average": {1.0}, "optimistic": {0.0}, "pessimistic": {2.0}}
     assert all(one.results.protocol["tied_clips"] == {"base": 4} for one in found.values())
-    assert {sample.outcomes["base"].chosen for sample in found["average"].samples()} == {"walk"}
+    chosen = {ties: [sample.outcomes["base"].chosen for sample in one.samples()] for ties, one in found.items()}
+    assert chosen["optimistic"] == ["walk", "swim", "push", "walk"]
+    assert chosen["average"] == chosen["pessimistic"] == ["swim", "walk", "walk", "swim"]

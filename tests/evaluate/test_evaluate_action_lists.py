@@ -436,7 +436,14 @@ def test_draws_do_not_depend_on_the_order_of_the_file_and_reach_all_classes_alik
 
 
 @pytest.mark.parametrize(
-    ("count", "draws", "message"), [(0, 1, "1 draws of 0"), (1, 0, "0 draws"), (19, 1, "18 are left")]
+    ("count", "draws", "message"),
+    [
+        (0, 1, "1 draws of 0"),
+        (1, 1, "1 draws of 1"),
+        (2, 0, "0 draws"),
+        (2, 10_001, "10001 draws"),
+        (19, 1, "18 are left"),
+    ],
 )
 def test_draws_that_cannot_be_made_are_usage_errors(count, draws, message):
     with pytest.raises(UsageError, match=message):
@@ -445,7 +452,7 @@ def test_draws_that_cannot_be_made_are_usage_errors(count, draws, message):
 
 def test_a_draw_without_clips_is_refused():
     with pytest.raises(InputError, match="has no clips"):
-        draw_classes(ActionSplit("val", ("a", "b"), (ActionClip("x", 0),)), count=1, draws=9, seed=0)
+        draw_classes(ActionSplit("val", ("a", "b", "c", "d"), (ActionClip("x", 0),)), count=2, draws=9, seed=0)
 
 
 # Whatever a file holds

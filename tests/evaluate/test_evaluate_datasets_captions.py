@@ -100,7 +100,7 @@ def test_clip_names_become_the_ids_that_extract_frames_gives(tmp_path):
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("", "has the columns none"),
+        ("", "is empty"),
         ("id;words\n", "has the columns id;words"),
         ("clip_id,caption\n", "has no captions"),
         ("clip_id,caption\na,b\nc,d,e\n", "line 3: 3 columns, the header has 2"),

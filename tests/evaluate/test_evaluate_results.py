@@ -7,7 +7,7 @@ import json
 import pytest
 
 from figclip_cli.errors import InputError, VerificationError
-from figclip_cli.evaluate.results import Metric, Results, read_results, samples_beside
+from figclip_cli.evaluate.results import Metric, Results, read_results, samples_beside, samples_path
 from figclip_cli.evaluate.samples import Outcome, Sample, read_samples
 
 
@@ -61,6 +61,24 @@ def test_samples_are_found_beside_their_results(written):
     header, samples = read_samples(samples_beside(path, results))
     assert (header.task, header.dataset_id, header.count) == ("compositional", "sugarcrepe", 2)
     assert header.models == results.models and [s.id for s in samples] == ["1", "2"]
+
+
+def test_no_two_results_have_the_same_samples(tmp_path):
+    names = [
+        "x.json",
+        "x",
+        "v1.0",
+        "v1.5",
+        "v1.0.json",
+        "x.samples",
+        "x.json.json",
+        "x-samples.json",
+        "x.JSON",
+        ".json",
+    ]
+    found = {samples_path(tmp_path / name) for name in names}
+    assert len(found) == len(names) and not found & {tmp_path / name for name in names}
+    assert samples_path(tmp_path / "v1.0.json") == tmp_path / "v1.0.samples.jsonl"
 
 
 def test_samples_that_are_gone_or_changed_are_refused(written):

@@ -7,6 +7,7 @@ import json
 import numpy as np
 import pytest
 import torch
+from conftest import CLIP_IDS
 from torch.nn.functional import normalize
 
 from figclip_cli.errors import InputError, VerificationError
@@ -174,11 +175,18 @@ def test_a_query_of_several_texts_is_their_mean(clip, prepared, chosen):
     assert torch.equal(rows.rows(0, 6)[chosen], rows.take(torch.tensor(chosen)))
 
 
-def test_events_beyond_the_frames_are_refused(clip, prepared, tmp_path):
-    extract([prepared / "vidsitu"], tmp_path / "f.h5", recipe=SamplingRecipe(size=32, events=3), workers=1)
-    captions = read_captions(prepared / "prompts.jsonl", level="event")
-    with pytest.raises(InputError, match="event 4 of clip .* the frames have 3 events"):
-        evaluated(clip, FramesReader(tmp_path / "f.h5"), captions)
+@pytest.mark.parametrize("events", [3, 10])
+def test_frames_cut_into_another_number_of_events_are_refused(clip, prepared, tmp_path, events):
+    """With more events than the annotation, each prompt would be scored against other seconds of the clip."""
+    recipe = SamplingRecipe(size=32, events=events, frames_per_event=2)
+    extract([prepared / "vidsitu"], tmp_path / "f.h5", recipe=recipe, workers=1)
+    (tmp_path / "ids.txt").write_text(CLIP_IDS[0])
+    for ids in (None, tmp_path / "ids.txt"):
+        captions = read_captions(prepared / "prompts.jsonl", level="event", ids=ids)
+        with pytest.raises(InputError, match=f"the annotation has 5 events a clip, .* has {events}"):
+            evaluated(clip, FramesReader(tmp_path / "f.h5"), captions)
+    whole = read_captions(prepared / "prompts.jsonl")
+    assert evaluated(clip, FramesReader(tmp_path / "f.h5"), whole).evaluated == {"clips": 6, "texts": 6}
 
 
 @pytest.mark.parametrize("pooling", ["mean-l2", "l2-mean-l2", "l2-mean"])

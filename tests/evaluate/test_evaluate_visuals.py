@@ -152,7 +152,7 @@ def test_images_are_cut_to_their_box_and_found_below_any_folder(clip, images):
     assert found.looks == tuple(looks[:3])
     assert found.failed == {("2.png", None): f"image 2.png: not in {images.roots[0]}"}
     whole = np.asarray(Image.open(images.roots[0] / "val" / "0.png"))
-    cut = torch.from_numpy(to_square_whole(whole[0:36, 5:38], 32, "center", "bicubic"))
+    cut = torch.from_numpy(to_square_whole(whole[0:36, 5:38], 32, "center", "bicubic").copy())
     with torch.no_grad():
         expected = normalize(clip.encode_frames(cut[None])[0], dim=0)
     assert torch.allclose(found.all()[1], expected, atol=1e-5)
@@ -206,14 +206,10 @@ def test_a_picture_that_changes_between_two_models_is_noticed(clip, images):
         require_same_looks(first, changed, encoder)
 
 
-@pytest.mark.parametrize("events", [3, 5, 6])
-def test_events_are_asked_of_frames_with_as_many_only(clips, events):
-    looks = [(clip_id, event) for clip_id in clips.reader.clip_ids for event in range(events)]
-    if events == 5:
-        clips.check(looks)
-    else:
-        with pytest.raises(InputError, match=f"event {events - 1} of clip .* the frames have 5 events"):
-            clips.check(looks)
+def test_events_beyond_the_frames_cannot_be_asked_for(clips):
+    clips.check([(clips.reader.clip_ids[0], 4), (clips.reader.clip_ids[1], None)])
+    with pytest.raises(InputError, match="event 5 of clip .* the frames have 5 events"):
+        clips.check([(clips.reader.clip_ids[0], 5)])
 
 
 def test_a_damaged_image_is_listed_and_the_others_are_encoded(clip, images):
@@ -303,3 +299,71 @@ def test_paragraphs_have_choices_of_their_own_that_a_flag_wins_over(asked, frame
     assert (protocol.num_frames, protocol.max_tokens, protocol.changed) == (frames, tokens, changed)
     assert ProtocolOptions(protocol="clip4clip").resolve().num_frames == 12
     assert ProtocolOptions().resolve(paragraphs=True) == ProtocolOptions().resolve()
+
+
+@pytest.mark.parametrize("mode", ["P", "L", "LA", "RGBA", "CMYK", "1"])
+def test_images_of_eight_bits_are_read_whatever_their_mode(images, mode):
+    path = images.roots[0] / ("x.tif" if mode == "CMYK" else "x.png")
+    Image.new("RGB", (40, 40), (200, 30, 60)).convert(mode).save(path)
+    assert images.read((path.name, None)).shape == (1, 32, 32, 3)
+
+
+def test_images_of_more_bits_are_refused_rather_than_cut_to_white(clip, images):
+    Image.fromarray(np.full((40, 40), 30_000, dtype=np.uint16)).save(images.roots[0] / "deep.png")
+    (images.roots[0] / "empty.png").write_bytes(b"")
+    with pytest.raises(InputError, match="image deep.png has more than 8 bits a channel"):
+        images.read(("deep.png", None))
+    with pytest.raises(InputError, match="image empty.png is empty or of no known format$"):
+        images.read(("empty.png", None))
+    with pytest.raises(InputError, match="its box .* is far larger"):
+        images.read(("val/0.png", (0, 0, 100_000, 100_000)))
+
+
+def test_what_was_encoded_before_ctrl_c_is_kept(clip, clips, tmp_path, monkeypatch):
+    looks = [(clip_id, None) for clip_id in clips.reader.clip_ids]
+    real = clips.read
+
+    def read(look):
+        if look == looks[5]:
+            raise KeyboardInterrupt
+        return real(look)
+
+    monkeypatch.setattr(clips, "read", read)
+    with pytest.raises(KeyboardInterrupt):
+        visual_features(clip, clips, looks, pooling="mean-l2", cache=tmp_path)
+    monkeypatch.setattr(clips, "read", real)
+    listener = Listener()
+    visual_features(clip, clips, looks, pooling="mean-l2", cache=tmp_path, reporter=listener)
+    kept = int(listener.details[0].split()[2])
+    assert kept >= 3  # 32 frames of 20 a clip make a batch: what is not encoded yet is lost
+
+
+def test_the_reason_of_a_failed_clip_is_told(prepared, tmp_path):
+    from figclip_cli.frames import extract
+
+    (tmp_path / "videos").mkdir()
+    (tmp_path / "videos" / "broken.mp4").write_text("no video")
+    video = next((prepared / "vidsitu").glob("*.mp4"))
+    (tmp_path / "videos" / "whole.mp4").write_bytes(video.read_bytes())
+    extract([tmp_path / "videos"], tmp_path / "f.h5", recipe=SamplingRecipe(size=32), workers=1)
+    clips = StoredClips(FramesReader(tmp_path / "f.h5"), STORED, place="among the videos")
+    assert clips.why_missing("whole") is None and clips.why_missing("absent") == "not among the videos"
+    assert clips.why_missing("broken").startswith("failed: ")
+
+
+def test_frames_of_videos_are_extracted_once_and_again_when_their_file_is_damaged(clip, prepared, tmp_path):
+    from figclip_cli.evaluate.visuals.videos import frames_of_videos
+
+    listener = Listener()
+    listener.info = listener.details.append
+    protocol = ProtocolOptions(num_frames=3).resolve()
+    videos = [prepared / "vidsitu"]
+    first = frames_of_videos(videos, protocol, clip, cache=tmp_path, reporter=listener)
+    assert (first.recipe.frames, first.recipe.size, first.recipe.crop) == (3, 32, "center")
+    frames_of_videos(videos, protocol, clip, cache=tmp_path, reporter=listener)
+    assert [("extracted before" in said) for said in listener.details] == [False, True]
+    first.close()
+    first.paths[0].write_bytes(first.paths[0].read_bytes()[:1000])
+    again = frames_of_videos(videos, protocol, clip, cache=tmp_path, reporter=listener)
+    assert again.content_sha256 == first.content_sha256
+    assert "the videos are extracted anew" in listener.warnings[0]

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import shutil
-
 from types import SimpleNamespace
 
 import pytest

@@ -10,6 +10,8 @@ from typing import Any
 from figclip_cli.errors import InputError, UsageError
 from figclip_cli.evaluate.datasets.class_names import near_name, normalised, positions
 
+MOST_DRAWS = 10_000
+
 
 @dataclass(frozen=True)
 class ActionClip:
@@ -59,6 +61,20 @@ class ActionSet:
     choices: dict[str, Any] = field(default_factory=dict)
 
 
+def require_competition(actions: ActionSet) -> None:
+    """Refuse a set with a split of one class, which every clip is of.
+
+    Raises:
+        InputError: Names the split.
+    """
+    lone = next((split for split in actions.splits if len(split.classes) < 2), None)
+    if lone is not None:
+        raise InputError(
+            f"split '{lone.name}' of {actions.dataset_id} has one class only: '{lone.classes[0]}'",
+            "give a list of two classes or more, or all names with --classes",
+        )
+
+
 def keep_classes(split: ActionSplit, names: Sequence[str]) -> ActionSplit:
     """Return the split with some of its classes only, in the split's order, and their clips.
 
@@ -96,9 +112,12 @@ def draw_classes(
         One split per draw, named ``{split} draw {number}``, classes in the split's order, clips relabelled.
 
     Raises:
-        UsageError: Fewer than ``count`` classes are left to draw from, or ``count`` or ``draws`` is less than 1.
+        UsageError: Fewer than ``count`` classes are left to draw from, ``count`` is less than 2, or ``draws`` is less
+            than 1 or more than 10,000.
         InputError: None of ``exclude`` is a class of the split, or the classes of a draw have no clips.
     """
+    if draws > MOST_DRAWS or count < 2:
+        raise UsageError(f"{draws} draws of {count} classes", f"at most {MOST_DRAWS} draws, of two classes or more")
     known, out = positions(split.classes, f"split '{split.name}'"), {normalised(name) for name in exclude}
     pool = [key for key in known if key not in out]
     if out and len(pool) == len(known):

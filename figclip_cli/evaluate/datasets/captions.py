@@ -24,7 +24,7 @@ from figclip_cli.evaluate.datasets.captions_text import (
 )
 from figclip_cli.evaluate.datasets.common import quoted, read_id_list
 from figclip_cli.files import sha256_of_file
-from figclip_cli.prompts import read_prompts
+from figclip_cli.prompts import PromptEvent, PromptsFile, read_prompts
 
 __all__ = ["FORMATS", "CaptionChoice", "Captions", "Level", "Query", "read_captions"]
 
@@ -71,6 +71,7 @@ class Captions:
         choices: What was chosen while reading, as plain JSON values: ``split``, ``ids`` (file, sha256, clips),
             ``caption_choice``, ``captions`` (rows read), ``repeated_rows`` (rows that give a clip a caption it has
             already; they are kept) and ``duplicate_texts``.
+        events_per_clip: Into how many events the annotation cuts a clip, where queries are events.
     """
 
     dataset_id: str
@@ -80,6 +81,7 @@ class Captions:
     is_paragraph: bool = False
     split: str | None = None
     choices: dict[str, Any] = field(default_factory=dict)
+    events_per_clip: int | None = None
 
     @property
     def duplicate_texts(self) -> int:
@@ -115,8 +117,11 @@ def read_captions(
     where = f"{WHAT} {path}"
     _refuse_unfit(name, where, level, split, caption_choice)
     listed = read_id_list(ids) if ids else None
+    events_per_clip: int | None = None
     if name == "prompts":
-        queries = _from_prompts(path, level, listed)
+        prompts = _read_prompts(path)
+        events_per_clip = prompts.events_per_clip if level == "event" else None
+        queries = _from_prompts(prompts.events, level, listed)
         rows, repeated = len(queries), len(queries) - len(set(queries))
     else:
         if name == "msrvtt-json":
@@ -140,7 +145,9 @@ def read_captions(
         "repeated_rows": repeated,
         "duplicate_texts": _duplicates(queries),
     }
-    return Captions(path.name, sha256_of_file(path), name, queries, name in PARAGRAPH_FORMATS, split, choices)
+    return Captions(
+        path.name, sha256_of_file(path), name, queries, name in PARAGRAPH_FORMATS, split, choices, events_per_clip
+    )
 
 
 def _duplicates(queries: Sequence[Query]) -> int:
@@ -174,15 +181,19 @@ def _refuse_uncaptioned(
         )
 
 
-def _from_prompts(path: Path, level: Level, listed: Sequence[str] | None) -> tuple[Query, ...]:
+def _read_prompts(path: Path) -> PromptsFile:
     try:
-        events = read_prompts(path).events
+        prompts = read_prompts(path)
     except RecursionError as error:
         raise InputError(f"{WHAT} {path}: a line is nested too deep", "is it a prompts.jsonl?") from error
-    for event in events:
+    for event in prompts.events:
         if not event.clip_id.strip() or not event.text.strip():
             at = f"annotation {event.annotation_index}, event {event.event_index} of clip {quoted(event.clip_id)}"
             raise InputError(f"{WHAT} {path}, {at}: empty clip id or text", "build it again")
+    return prompts
+
+
+def _from_prompts(events: Sequence[PromptEvent], level: Level, listed: Sequence[str] | None) -> tuple[Query, ...]:
     if listed is not None:
         wanted = frozenset(listed)
         events = tuple(event for event in events if event.clip_id in wanted)

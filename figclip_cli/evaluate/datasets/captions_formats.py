@@ -71,6 +71,8 @@ def _is_pickle(path: Path) -> bool:
 
 
 def _recognised(text: str, where: str) -> tuple[str, Any]:
+    if not text.strip():
+        raise InputError(f"{where} is empty", "is it the right file?")
     if not text.lstrip().startswith(("{", "[")):
         return _name_of_table(text), text
     if _is_json_lines(text):

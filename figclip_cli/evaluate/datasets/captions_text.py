@@ -78,7 +78,7 @@ def is_jsonl_record(value: Any) -> bool:
     if not isinstance(value, dict):
         return False
     clip, caption = _key(value, ID_COLUMNS), _key(value, TEXT_COLUMNS)
-    return clip is not None and caption is not None and isinstance(value[clip], str)
+    return clip is not None and caption is not None and not isinstance(value[clip], (list, dict))
 
 
 def lsmdc_captions(text: str, where: str) -> Iterator[Row]:

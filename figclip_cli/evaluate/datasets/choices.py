@@ -93,6 +93,7 @@ class Compositional:
         averages: In the order in which they can be computed.
         remarks: Plain JSON: what was left out or made, and what a reader of the number has to know.
         uses: Whether images or clips are looked at.
+        events_per_clip: Into how many events the annotation cuts a clip, where events are looked at.
     """
 
     benchmark: str
@@ -103,3 +104,4 @@ class Compositional:
     averages: tuple[Average, ...]
     remarks: dict[str, Any]
     uses: Uses
+    events_per_clip: int | None = None

@@ -33,6 +33,16 @@ BENCHMARKS: Mapping[str, Reader] = {
 """Readers by name; each takes the name, the paths given and the seed."""
 
 
+def require_benchmark(benchmark: str) -> None:
+    """Refuse a name that is not in :data:`BENCHMARKS`.
+
+    Raises:
+        UsageError: Offers the nearest.
+    """
+    if benchmark not in BENCHMARKS:
+        raise UsageError(f"there is no benchmark '{benchmark}'", nearest(benchmark, BENCHMARKS))
+
+
 def read_compositional(benchmark: str, paths: Sequence[Path], *, seed: int = 0) -> Compositional:
     """Read a benchmark.
 
@@ -45,6 +55,5 @@ def read_compositional(benchmark: str, paths: Sequence[Path], *, seed: int = 0) 
         UsageError: There is no benchmark of that name.
         InputError: A file is missing, broken, or not of this benchmark.
     """
-    if benchmark not in BENCHMARKS:
-        raise UsageError(f"there is no benchmark '{benchmark}'", nearest(benchmark, BENCHMARKS))
+    require_benchmark(benchmark)
     return BENCHMARKS[benchmark](benchmark, paths, seed)

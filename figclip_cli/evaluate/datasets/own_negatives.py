@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from figclip_cli.errors import InputError
@@ -23,14 +24,15 @@ def read_own_negatives(benchmark: str, paths: Sequence[Path], seed: int) -> Comp
         InputError: A file is broken, no prompt has a negative, or an event is in two files.
     """
     found = known_files(paths, ("prompts.jsonl",), _WHAT)
-    events = [event for path in found.paths for event in read_prompts(path).events]
+    files = [read_prompts(path) for path in found.paths]
+    events = [event for file in files for event in file.events]
     choices = [choice for event in events for choice in _choices(event)]
     if not choices:
         message = f"{_WHAT} {', '.join(map(str, found.paths)):.120} has no negatives"
         raise InputError(message, "build it with `figclip build-prompts --negatives`")
     parts = sorted({choice.part for choice in choices}, key=lambda part: (_place(part), part))
     without = sum(not event.negatives for event in events)
-    return assembled(
+    made = assembled(
         benchmark,
         paths,
         found.paths,
@@ -41,6 +43,7 @@ def read_own_negatives(benchmark: str, paths: Sequence[Path], seed: int) -> Comp
         ignored=found.ignored,
         uses="clips",
     )
+    return replace(made, events_per_clip=max(file.events_per_clip for file in files))
 
 
 def _place(kind: str) -> int:

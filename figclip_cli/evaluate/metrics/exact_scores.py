@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 import time
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cache, cached_property
 from typing import NamedTuple
 
 import torch
@@ -19,8 +19,8 @@ from torch import Tensor
 _FLOAT32, _FLOAT64, _BFLOAT16 = 2.0**-24, 2.0**-53, 2.0**-8
 _PAIRS_AT_ONCE = 256
 _PROBE_ROWS = 512
-# A product of fewer scores takes less than the probe.
-_PROBE_SCORES = 1 << 24
+# Fewer scores are not worth the probe, which is made once in a process.
+_PROBE_SCORES = 1 << 19
 
 
 class Precision(NamedTuple):
@@ -89,22 +89,38 @@ def _lengths(vectors: Tensor) -> Tensor:
     return lengths
 
 
-def exact_scores(a: Tensor, b: Tensor) -> Tensor:
-    """Return the scores (n,) float32 of pairs of rows, ``a`` and ``b`` (n, D) float32 each."""
-    parts = [_few_scores(x, y) for x, y in zip(a.split(_PAIRS_AT_ONCE), b.split(_PAIRS_AT_ONCE), strict=True)]
-    return torch.cat(parts)
+def exact_scores(a: Tensor, b: Tensor, lengths: Tensor) -> Tensor:
+    """Return the scores (n,) float32 of pairs of rows.
+
+    Args:
+        a: (n, D) float32.
+        b: (n, D) float32.
+        lengths: (n,) float64, the product of the two L2 norms.
+    """
+    parts = zip(*(x.split(_PAIRS_AT_ONCE) for x in (a, b, lengths)), strict=True)
+    return torch.cat([_few_scores(*part) for part in parts])
 
 
-def _few_scores(a: Tensor, b: Tensor) -> Tensor:
-    products = a.double().mul_(b)  # exact: 24 bits times 24 bits
-    total = products.sum(dim=1)
-    # A sum of D terms in any order is off by at most (D - 1) u / (1 - (D - 1) u) of the sum of magnitudes; the rest
-    # of the factor 2 covers the roundings of this bound itself.
-    bound = products.abs_().sum(dim=1).mul_(2 * a.shape[1] * _FLOAT64)
+def exact_scores_of(a: Block, b: Block, rows: Tensor, columns: Tensor) -> Tensor:
+    """Return the scores (n,) float32 of pairs given by their rows in ``a`` and ``b``."""
+    scores = []
+    for i, j in zip(rows.split(_PAIRS_AT_ONCE), columns.split(_PAIRS_AT_ONCE), strict=True):
+        few = a.features.index_select(0, i), b.features.index_select(0, j)
+        scores.append(_few_scores(*few, a.lengths.index_select(0, i) * b.lengths.index_select(0, j)))
+    return torch.cat(scores)
+
+
+def _few_scores(a: Tensor, b: Tensor, lengths: Tensor) -> Tensor:
+    total = a.double().mul_(b).sum(dim=1)  # of exact products: 24 bits times 24 bits
+    # A sum of D terms in any order is off by at most (D - 1) u / (1 - (D - 1) u) of the sum of magnitudes, which is at
+    # most |a| |b|; the rest of the factor 2 covers the roundings of this bound itself.
+    bound = lengths * (2 * a.shape[1] * _FLOAT64)
     scores = (total - bound).float()
     # Rounding is monotonic: where both ends round to one number, so does the exact sum.
-    for row in (scores != (total + bound).float()).nonzero()[:, 0].tolist():
-        scores[row] = math.fsum(a[row].double().mul_(b[row]).tolist())
+    unclear = (scores != (total + bound).float()).nonzero()[:, 0]
+    if len(unclear):
+        products = a[unclear].double().mul_(b[unclear]).tolist()
+        scores[unclear] = torch.tensor([math.fsum(row) for row in products], dtype=torch.float64).float().to(a.device)
     return scores
 
 
@@ -117,7 +133,7 @@ def exact_product(a: Block, b: Block, out: Tensor) -> None:
     bound = (2 * a.features.shape[1] * _FLOAT64) * a.lengths[:, None] * b.lengths.max()
     out.copy_(total - bound)
     rows, columns = (out != total.add_(bound).float()).nonzero().T
-    out[rows, columns] = exact_scores_of(a.features, b.features, rows, columns)
+    out[rows, columns] = exact_scores_of(a, b, rows, columns)
 
 
 def _is_coarse(features: Tensor) -> bool:
@@ -129,13 +145,6 @@ def _is_coarse(features: Tensor) -> bool:
     largest = float(features.abs().max())
     scaled = features.double() * 2.0 ** (20 - math.frexp(largest)[1])
     return features.shape[1] <= 4096 and bool((scaled == scaled.round()).all())
-
-
-def exact_scores_of(a: Tensor, b: Tensor, rows: Tensor, columns: Tensor) -> Tensor:
-    """Return the scores (n,) float32 of pairs given by their rows in ``a`` and ``b``."""
-    parts = zip(rows.split(_PAIRS_AT_ONCE), columns.split(_PAIRS_AT_ONCE), strict=True)
-    scores = [_few_scores(a.index_select(0, i), b.index_select(0, j)) for i, j in parts]
-    return torch.cat(scores)
 
 
 def float32_products_of(a: Tensor, b: Tensor, rows: Tensor, columns: Tensor) -> Tensor:
@@ -223,6 +232,7 @@ def precisions(device: torch.device, width: int, scores: int) -> tuple[Precision
     return PLAIN, _EXACT
 
 
+@cache
 def _pays(rough: Precision, plain: Precision, width: int) -> bool:
     """Return whether a rough product is faster, and keeps the bound it should, on features made for this."""
     generator = torch.Generator().manual_seed(0)

@@ -166,7 +166,7 @@ class Examination:
     def _scores(self, rows: Tensor, columns: Tensor) -> Tensor | None:
         """Return scores of pairs that are exact wherever the comparison with the query's own score needs it."""
         if not self.tile.precision.is_rough:
-            return exact_scores_of(self.tile.texts.features, self.tile.videos.features, rows, columns)
+            return exact_scores_of(self.tile.texts, self.tile.videos, rows, columns)
         scores = float32_products_of(self.tile.texts.features, self.tile.videos.features, rows, columns)
         low, high = limits(self._own, largest_errors(*self._sides, PLAIN), PLAIN)
         of_query = self._query_of(rows, columns)
@@ -178,8 +178,7 @@ class Examination:
         which = which.nonzero()[:, 0]
         if len(which) > PLAIN.doubt * self.tile.products.numel():
             return None
-        a, b = self.tile.texts.features, self.tile.videos.features
-        scores[which] = exact_scores_of(a, b, rows[which], columns[which])
+        scores[which] = exact_scores_of(self.tile.texts, self.tile.videos, rows[which], columns[which])
         return scores
 
     def _exact_best(self) -> tuple[Tensor, Tensor]:

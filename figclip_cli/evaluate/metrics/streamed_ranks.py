@@ -42,7 +42,7 @@ DIRECTIONS: tuple[Direction, ...] = ("t2v", "v2t")
 _LARGEST_SCORE = 2.0**120
 _LONGEST_PAUSE = 64
 _TEXTS_PER_BLOCK, _VIDEOS_PER_BLOCK = 4096, 1024
-_FEWEST_TEXTS_PER_BLOCK, _BLOCKS_PER_THREAD = 256, 4
+_FEWEST_TEXTS_PER_BLOCK, _BLOCKS_PER_THREAD = 256, 2
 
 
 def streamed_ranks(
@@ -211,10 +211,11 @@ class _Search:
         self._own = torch.empty(len(texts), device=device)
 
     def _default_texts_per_block(self) -> int:
-        """Return so many that each thread has some blocks to do."""
-        blocks_of_videos = -(-len(self._videos) // self._videos_per_block)
-        some = len(self._texts) * blocks_of_videos // (_BLOCKS_PER_THREAD * torch.get_num_threads())
-        return min(max(some, _FEWEST_TEXTS_PER_BLOCK), _TEXTS_PER_BLOCK)
+        """Return so many that each of several threads has blocks to do."""
+        threads = torch.get_num_threads()
+        blocks = -(-len(self._videos) // self._videos_per_block)
+        even = -(-len(self._texts) * blocks // (_BLOCKS_PER_THREAD * threads)) if threads > 1 else _TEXTS_PER_BLOCK
+        return min(max(even, _FEWEST_TEXTS_PER_BLOCK), _TEXTS_PER_BLOCK)
 
     def _read_texts(self, part: slice) -> Tensor:
         read = self._texts.rows(part.start, part.stop) if self._in_order else self._texts.take(self._order[part])
@@ -231,15 +232,17 @@ class _Search:
             videos = ((part, self._read_videos(part)) for part in video_parts)
             for part, block in workers.in_order(lambda item, _: (item[0], make_block(item[1])), videos):
                 self._video_sizes.keep(part, block, "video")
-            texts = ((part, self._read_texts(part), self._read_own(part)) for part in text_parts)
+            texts = ((part, self._read_texts(part), *self._read_own(part)) for part in text_parts)
             for part, block, own in workers.in_order(_measured, texts):
                 self._text_sizes.keep(part, block, "text")
                 self._own[part] = own
         if float(self._text_sizes.lengths.max() * self._video_sizes.lengths.max()) > _LARGEST_SCORE:
             raise InputError("features are so large that scores overflow", "divide them by a constant")
 
-    def _read_own(self, part: slice) -> Tensor:
-        return self._videos.take(self._video_of_text[part].cpu()).to(self.device)
+    def _read_own(self, part: slice) -> tuple[Tensor, Tensor]:
+        """Return the videos of some texts and their lengths."""
+        own = self._video_of_text[part]
+        return self._videos.take(own.cpu()).to(self.device), self._video_sizes.lengths[own]
 
     def queries(self, direction: Direction, *, with_best: bool, grouped: bool) -> Queries:
         """Return the queries of a direction before anything is counted."""
@@ -274,10 +277,12 @@ class _Search:
     def _work(
         self, text_parts: list[slice], video_parts: list[slice], queries: Sequence[Queries], choice: _Choice
     ) -> Iterator[_Work]:
+        videos: Block | None = None
         for rows in text_parts:
             texts = self._text_sizes.block(rows, self._read_texts(rows))
             for columns in video_parts:
-                videos = self._video_sizes.block(columns, self._read_videos(columns))
+                if videos is None or len(video_parts) > 1:
+                    videos = self._video_sizes.block(columns, self._read_videos(columns))
                 yield _Work(texts, videos, rows, columns, self._video_of_text[rows], queries, choice.attempts())
 
     def _text_parts(self, *, whole_videos: bool) -> list[slice]:
@@ -309,9 +314,10 @@ class _Search:
         return replace(ranks, best_wrong=best.numpy(), own_scores=own.numpy(), best_wrong_scores=scores.numpy())
 
 
-def _measured(item: tuple[slice, Tensor, Tensor], _: None) -> tuple[slice, Block, Tensor]:
-    part, texts, own_videos = item
-    return part, make_block(texts), exact_scores(texts, own_videos)
+def _measured(item: tuple[slice, Tensor, Tensor, Tensor], _: None) -> tuple[slice, Block, Tensor]:
+    part, features, own_videos, lengths = item
+    texts = make_block(features)
+    return part, texts, exact_scores(features, own_videos, texts.lengths * lengths)
 
 
 def _slices(count: int, size: int) -> list[slice]:

@@ -18,6 +18,11 @@ class StoredClips:
 
     A look is a clip id with the index of one of its events, or None for the whole clip.
 
+    Args:
+        reader: The frames.
+        protocol: Which of them to take.
+        place: Where a clip that is missing is not, for messages.
+
     Raises:
         InputError: The frames were not sampled as the protocol asks.
     """
@@ -25,18 +30,19 @@ class StoredClips:
     unit = "clips"
     reads_to_identify = False
 
-    def __init__(self, reader: FramesReader, protocol: Protocol) -> None:
+    def __init__(self, reader: FramesReader, protocol: Protocol, *, place: str = "in the frames file") -> None:
         self.reader = reader
         self.choice = choose_frames(protocol, reader.recipe, str(reader.paths[0]))
         self._takes_all = self.choice.every == 1 and not self.choice.at_most
         self._usable = frozenset(reader.clip_ids)
-        self._status = {clip.clip_id: clip.status for clip in reader.clips}
+        self._status = {row.clip_id: ": ".join(filter(None, (row.status, row.reason))) for row in reader.clips}
+        self._place = place
 
     def why_missing(self, clip_id: str) -> str | None:
         """Return why a clip cannot be looked at, or None."""
         if clip_id in self._usable:
             return None
-        return self._status.get(clip_id, "not in the frames file")
+        return self._status.get(clip_id, f"not {self._place}")
 
     def example(self) -> str:
         """See :class:`~figclip_cli.evaluate.visuals.source.LookSource`."""
@@ -70,13 +76,9 @@ class StoredClips:
                 "a protocol that chooses frames of whole clips has none for single events",
                 "leave out --num-frames, or choose --protocol figclip",
             )
-        if not of_events:
-            return
-        last = max(of_events, key=lambda look: look[1])
-        if last[1] + 1 != events:
-            # With fewer events than the frames, an event would be scored against other seconds of the clip.
+        beyond = next(((clip_id, event) for clip_id, event in of_events if event >= events), None)
+        if beyond is not None:
             raise InputError(
-                f"the last event asked for is event {last[1]} of clip {last[0]}, counted from 0; "
-                f"the frames have {events} events a clip",
+                f"event {beyond[1]} of clip {beyond[0]} is asked for, the frames have {events} events",
                 "extract the frames with as many --events as the annotation has",
             )

@@ -30,7 +30,7 @@ from figclip_cli.reporting import SILENT, Reporter
 
 CACHE_FOLDER = Path(".figclip") / "visual-features"
 _KEY_VERSION = 1
-_PIECE_LOOKS, _PIECE_SECONDS = 20_000, 60.0  # what an interrupted run loses at most
+_PIECE_LOOKS, _PIECE_SECONDS = 20_000, 60.0  # what a run that is killed loses at most
 
 
 @dataclass(frozen=True)
@@ -170,22 +170,43 @@ def _pieces(
     """Yield row numbers with their packed features, (n, 2 D); looks that cannot be read go to ``failed``."""
     if not len(missing):
         return
-    rows: list[int] = []
-    features: list[Tensor] = []
+    piece = _Piece(clip, [], [])
     begun = time.monotonic()
     with reporter.track(f"encode {source.unit} with {clip.name}", len(missing), source.unit) as progress:
-        for number, found in encode_looks(clip, source, [names[row] for row in missing], precision=precision):
-            progress.advance(failed=int(isinstance(found, InputError)))
-            if isinstance(found, InputError):
-                failed[names[missing[number]]] = found.message
-                continue
-            rows.append(int(missing[number]))
-            features.append(found)
-            if len(rows) >= _PIECE_LOOKS or time.monotonic() - begun > _PIECE_SECONDS:
-                yield np.array(rows), _checked(clip, features)
-                rows, features, begun = [], [], time.monotonic()
-    if rows:
-        yield np.array(rows), _checked(clip, features)
+        try:
+            for number, found in encode_looks(clip, source, [names[row] for row in missing], precision=precision):
+                progress.advance(failed=int(isinstance(found, InputError)))
+                if isinstance(found, InputError):
+                    failed[names[missing[number]]] = found.message
+                    continue
+                piece.add(int(missing[number]), found)
+                if len(piece.rows) >= _PIECE_LOOKS or time.monotonic() - begun > _PIECE_SECONDS:
+                    yield piece.finished()
+                    piece, begun = _Piece(clip, [], []), time.monotonic()
+        except (KeyboardInterrupt, Exception):
+            if piece.rows:  # what is done is kept, also when the user stops it here
+                yield piece.finished()
+            raise
+    if piece.rows:
+        yield piece.finished()
+
+
+@dataclass
+class _Piece:
+    """Features that are not kept yet."""
+
+    clip: Clip
+    rows: list[int]
+    features: list[Tensor]
+
+    def add(self, row: int, feature: Tensor) -> None:
+        """Add one."""
+        self.rows.append(row)
+        self.features.append(feature)
+
+    def finished(self) -> tuple[npt.NDArray[np.int64], Tensor]:
+        """Return row numbers with the packed features, (n, 2 D)."""
+        return np.array(self.rows), _checked(self.clip, self.features)
 
 
 def _checked(clip: Clip, features: Sequence[Tensor]) -> Tensor:

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path, PurePosixPath
 
 import numpy as np
-from PIL import Image
+from PIL import Image, UnidentifiedImageError
 
 from figclip_cli.errors import InputError
 from figclip_cli.evaluate.visuals.source import Pixels
@@ -17,6 +17,8 @@ from figclip_cli.frames.preprocess import FILTERS, to_square_whole
 
 Box = tuple[int, int, int, int]
 ImageLook = tuple[str, Box | None]
+_LARGEST_BOX = 4  # times the image
+_BOX = "are these the images of the annotation?"
 
 
 class ImageFiles:
@@ -46,7 +48,8 @@ class ImageFiles:
     ) -> None:
         absent = next((root for root in roots if not root.is_dir()), None)
         if absent is not None:
-            raise InputError(f"the folder of images {absent} does not exist", "pass --images FOLDER")
+            what = "is a file, not a folder" if absent.exists() else "does not exist"
+            raise InputError(f"the folder of images {absent} {what}", "pass --images FOLDER")
         if interpolation not in FILTERS:
             known = " or ".join(FILTERS)
             raise InputError(f"the model was trained on images resized by '{interpolation}'", f"known are {known}")
@@ -98,7 +101,9 @@ class ImageFiles:
         name, box = look
         try:
             with Image.open(io.BytesIO(self._bytes(name))) as image:
-                pixels = np.asarray(_cut(image.convert("RGB"), box, name))
+                pixels = np.asarray(_cut(_in_rgb(image, name), box, name))
+        except UnidentifiedImageError as error:
+            raise InputError(f"image {name} is empty or of no known format", "fetch it again") from error
         except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
             said = (" ".join(str(error).split()) or type(error).__name__)[:200]
             raise InputError(f"image {name} cannot be read: {said}", "fetch it again") from error
@@ -112,6 +117,13 @@ class ImageFiles:
             return path.read_bytes()
         except OSError as error:
             raise InputError(f"image {path} cannot be read: {error.strerror}", "see to its permissions") from error
+
+
+def _in_rgb(image: Image.Image, name: str) -> Image.Image:
+    """Convert as open_clip does: transparency is dropped, and a rotation in EXIF is not applied."""
+    if image.mode.startswith(("I", "F")):  # PIL would cut these to 255
+        raise InputError(f"image {name} has more than 8 bits a channel (mode {image.mode})", "convert it to 8 bits")
+    return image.convert("RGB")
 
 
 def _is_file(path: Path) -> bool:
@@ -135,5 +147,7 @@ def _cut(image: Image.Image, box: Box | None, name: str) -> Image.Image:
         return image
     x, y, width, height = box
     if x >= image.width or y >= image.height or x + width <= 0 or y + height <= 0:
-        raise InputError(f"image {name} has {image.width} x {image.height} pixels, its box {box} is outside", "")
+        raise InputError(f"image {name} has {image.width} x {image.height} pixels, its box {box} is outside", _BOX)
+    if width > _LARGEST_BOX * image.width or height > _LARGEST_BOX * image.height:
+        raise InputError(f"image {name} has {image.width} x {image.height} pixels, its box {box} is far larger", _BOX)
     return image.crop((x, y, x + width, y + height))

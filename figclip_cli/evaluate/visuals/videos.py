@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
+from figclip_cli.errors import InputError, UsageError
 from figclip_cli.evaluate.protocols import Protocol
 from figclip_cli.evaluate.visuals.frame_choice import recipe_of
 from figclip_cli.files import sha256_of_json
@@ -34,8 +35,17 @@ def frames_of_videos(
     listed = [[str(file), file.stat().st_size, file.stat().st_mtime_ns] for file in files if file.exists()]
     output = cache / FRAMES_FOLDER / f"{sha256_of_json([recipe.as_dict(), sorted(listed)])[:32]}.h5"
     if output.is_file():
-        reporter.info(f"frames: {output} (extracted before)")
-    else:
+        try:
+            reader = FramesReader(output)
+        except InputError as error:
+            reporter.warn(f"{error.message}; the videos are extracted anew")
+            output.unlink()
+        else:
+            reporter.info(f"frames: {output} (extracted before)")
+            return reader
+    try:
         summary = extract(paths, output, recipe=recipe, reporter=reporter)
-        reporter.info(f"frames: {summary.by_status.get('ok', 0)} of {summary.listed} videos in {output}")
+    except UsageError as error:  # the only one that is left: another program writes the same file
+        raise UsageError(error.message, "wait for the other evaluation, then run the same command") from error
+    reporter.info(f"frames: {summary.by_status.get('ok', 0)} of {summary.listed} videos in {output}")
     return FramesReader(output)
