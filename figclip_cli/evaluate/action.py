@@ -19,13 +19,13 @@ from figclip_cli.evaluate.datasets.prompt_sets import (
     read_templates,
     texts_of,
 )
-from figclip_cli.evaluate.encoders import Encoder, Encoding, encoders
+from figclip_cli.evaluate.encoders import Encoder, Encoding
 from figclip_cli.evaluate.evaluation import (
     SCORES,
     Evaluation,
+    each_model,
     failed_names,
     model_facts,
-    require_same_looks,
     split_present,
 )
 from figclip_cli.evaluate.metrics.classification import Classified, classify, exact_scores
@@ -66,9 +66,7 @@ def evaluate_action(
     tested: list[Encoder] = []
     first: VisualFeatures | None = None
     overlong: set[str] = set()
-    for encoder in encoders(clip, run, encoding):
-        found = encoder.looks(source, looks)
-        require_same_looks(first, found, encoder)
+    for encoder, found in each_model(clip, run, encoding, source, looks):
         if first is None:
             first, missing = found, missing | failed_names(found)
             splits = [_present(split, found, missing) for split in actions.splits]

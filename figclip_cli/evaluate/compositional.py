@@ -11,14 +11,14 @@ import torch
 
 from figclip_cli.evaluate.compositional_numbers import CompositionalNumbers, Scored
 from figclip_cli.evaluate.datasets.choices import Choice, Compositional, Look
-from figclip_cli.evaluate.encoders import Encoder, Encoding, encoders
+from figclip_cli.evaluate.encoders import Encoder, Encoding
 from figclip_cli.evaluate.evaluation import (
     SCORES,
     Evaluation,
+    each_model,
     failed_names,
     model_facts,
     name_of,
-    require_same_looks,
     split_present,
 )
 from figclip_cli.evaluate.metrics.choices import choice_outcomes, winoground_outcomes
@@ -63,9 +63,7 @@ def evaluate_compositional(
     tested: list[Encoder] = []
     first: VisualFeatures | None = None
     overlong = 0
-    for encoder in encoders(clip, run, encoding):
-        found = encoder.looks(source, looks)
-        require_same_looks(first, found, encoder)
+    for encoder, found in each_model(clip, run, encoding, source, looks):
         if first is None:
             first, missing = found, missing | failed_names(found)
             choices = _with_looks(choices, found.looks)

@@ -10,11 +10,13 @@ from typing import Any
 import numpy as np
 
 from figclip_cli.errors import InputError
-from figclip_cli.evaluate.encoders import Encoder
+from figclip_cli.evaluate.encoders import Encoder, Encoding, encoders
 from figclip_cli.evaluate.results import Results
 from figclip_cli.evaluate.samples import Sample
 from figclip_cli.evaluate.visuals import VisualFeatures
 from figclip_cli.evaluate.visuals.source import LookSource
+from figclip_cli.models.clip import Clip
+from figclip_cli.run_folder import RunFolder
 
 BOOTSTRAP_SEED = 0
 _NAMES = {
@@ -60,6 +62,25 @@ def require_same_looks(first: VisualFeatures | None, now: VisualFeatures, encode
         raise InputError(f"{name_of(now.looks[row])} is not what it was for the first model", _CHANGED)
 
 
+def each_model(
+    clip: Clip, run: RunFolder | None, encoding: Encoding, source: LookSource, looks: Sequence[Any]
+) -> Iterator[tuple[Encoder, VisualFeatures]]:
+    """Yield the base and then, with a run, the adapted model, each with its features of the same looks.
+
+    Raises:
+        InputError: Not one look could be read, or the two models did not see the same.
+    """
+    first: VisualFeatures | None = None
+    for encoder in encoders(clip, run, encoding):
+        found = encoder.looks(source, looks)
+        if not len(found):
+            message = next(iter(found.failed.values()))
+            raise InputError(f"not one of {len(found.failed)} could be read, the first: {message}", "see to that first")
+        require_same_looks(first, found, encoder)
+        first = first or found
+        yield encoder, found
+
+
 def split_present(source: LookSource, wanted: Sequence[Any]) -> tuple[list[Any], dict[str, str]]:
     """Return the looks that are there, and the clips or images of the others with the reason.
 
@@ -85,14 +106,7 @@ def name_of(look: Any) -> str:
 
 
 def failed_names(found: VisualFeatures) -> dict[str, str]:
-    """Return the clips or images that could not be read, with the reason.
-
-    Raises:
-        InputError: Not one could be read.
-    """
-    if not len(found):
-        first = next(iter(found.failed.values()))
-        raise InputError(f"not one of {len(found.failed)} could be read, the first: {first}", "see to the first one")
+    """Return the clips or images that could not be read, with the reason."""
     return {name_of(look): why for look, why in found.failed.items()}
 
 

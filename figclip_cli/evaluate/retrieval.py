@@ -11,13 +11,13 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from figclip_cli.evaluate.datasets.captions import Captions, Query
-from figclip_cli.evaluate.encoders import Encoder, Encoding, encoders
+from figclip_cli.evaluate.encoders import Encoder, Encoding
 from figclip_cli.evaluate.evaluation import (
     SCORES,
     Evaluation,
+    each_model,
     failed_names,
     model_facts,
-    require_same_looks,
     split_present,
 )
 from figclip_cli.evaluate.metrics.ranking import Ranks
@@ -64,9 +64,7 @@ def evaluate_retrieval(
     tested: list[Encoder] = []
     first: VisualFeatures | None = None
     overlong = 0
-    for encoder in encoders(clip, run, encoding):
-        found = encoder.looks(source, items)
-        require_same_looks(first, found, encoder)
+    for encoder, found in each_model(clip, run, encoding, source, items):
         if first is None:
             first, missing = found, missing | failed_names(found)
             there = set(found.looks)
