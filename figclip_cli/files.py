@@ -43,10 +43,7 @@ def replacing(path: Path) -> Iterator[Path]:
     """
     temporary = _temporary_beside(path)
     with explaining_disk_errors(path):
-        try:
-            path.parent.mkdir(parents=True, exist_ok=True)
-        except FileNotFoundError as error:  # as in /proc, where nobody can make a folder
-            raise _explained(error, error.errno, path) from error
+        make_folder(path.parent)
         try:
             yield temporary
             flush_to_disk(temporary)
@@ -71,6 +68,19 @@ def shortened(name: str, most_bytes: int) -> str:
         return name
     digest = hashlib.sha256(encoded).hexdigest()[:8]
     return f"{encoded[: most_bytes - len(digest) - 1].decode('utf-8', 'ignore')}-{digest}"
+
+
+def make_folder(folder: Path) -> None:
+    """Make a folder and those above it; nothing happens when it is there.
+
+    Raises:
+        MachineError: It cannot be made.
+    """
+    with explaining_disk_errors(folder):
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+        except FileNotFoundError as error:  # as in /proc, where nobody can make a folder
+            raise _explained(error, error.errno, folder) from error
 
 
 def flush_to_disk(path: Path) -> None:

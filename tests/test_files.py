@@ -149,7 +149,7 @@ def test_an_output_that_cannot_be_written_is_refused_and_nothing_is_left_behind(
 
 
 def test_a_folder_that_cannot_be_made_is_explained_when_it_is_written_to():
-    with pytest.raises(MachineError, match=r"/proc/x/y.json cannot be made: No such file"):
+    with pytest.raises(MachineError, match=r"/proc/x cannot be made: No such file"):
         write_json(Path("/proc/x/y.json"), {})
 
 

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 from figclip_cli.errors import UsageError
-from figclip_cli.files import canonical_json, clear, explaining_disk_errors
+from figclip_cli.files import canonical_json, clear, explaining_disk_errors, make_folder
 from figclip_cli.frames.clip import ClipResult, Source
 from figclip_cli.frames.sampling import SamplingRecipe
 
@@ -116,7 +116,7 @@ def open_journal(output: Path, recipe: SamplingRecipe, *, overwrite: bool) -> It
     """
     folder = journal_folder(output)
     with explaining_disk_errors(output):
-        folder.mkdir(parents=True, exist_ok=True)
+        make_folder(folder)
         with (folder / "lock").open("w") as lock:
             _lock(lock.fileno(), output)
             _check_recipe(folder, recipe, overwrite=overwrite)

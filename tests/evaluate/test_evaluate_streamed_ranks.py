@@ -15,6 +15,7 @@ import torch
 
 from figclip_cli.errors import InputError
 from figclip_cli.evaluate.metrics import exact_scores as exactness
+from figclip_cli.evaluate.metrics import query_counts
 from figclip_cli.evaluate.metrics import streamed_ranks as module
 from figclip_cli.evaluate.metrics.counting import Masks, count, differing, padded, places
 from figclip_cli.evaluate.metrics.exact_scores import (
@@ -53,6 +54,8 @@ CPU = torch.device("cpu")
 def ladder(request, monkeypatch):
     """Force which precisions are tried, whatever this processor is good at."""
     monkeypatch.setattr(module, "precisions", lambda *_: LADDERS[request.param])
+    if "never" in request.param:
+        monkeypatch.setattr(query_counts, "PLAIN", PLAIN._replace(doubt=1.0))
 
 
 @contextmanager
@@ -227,11 +230,13 @@ def test_scores_that_differ_in_their_last_bit_are_told_apart_and_equal_ones_tie(
         assert found.best_wrong_scores[0] == np.nextafter(found.own_scores[0], np.float32(np.inf))
 
 
-def test_scores_that_cancel_in_float32_are_right(ladder):
-    # What decides is 1e-4 of terms of 1e8.
-    texts = [[1e4, 1.0, 1e4]]
-    videos = [[1e4, 2e-4, -1e4], [1e4, 1e-4, -1e4], [1e4, 3e-4, -1e4], [1e4, 2e-4, -1e4]]
-    found = rank(texts, videos, [0])["t2v"]
+@pytest.mark.parametrize("large", [1e4, 2.0**40])
+@pytest.mark.parametrize("turn", range(3))
+def test_scores_that_cancel_are_right_where_float32_or_even_float64_loses_them(large, turn, ladder):
+    # What decides is 1e-4 beside terms of 1e8 or 1e24.
+    texts = [[large, 1.0, large]]
+    videos = [[large, decides, -large] for decides in (2e-4, 1e-4, 3e-4, 2e-4)]
+    found = rank(np.roll(texts, turn, axis=1), np.roll(videos, turn, axis=1), [0])["t2v"]
     assert found.values.tolist() == [1.5] and found.best_wrong.tolist() == [2]
 
 
@@ -377,11 +382,11 @@ def test_neither_autocast_nor_reduced_precision_changes_scores():
     before = torch.get_float32_matmul_precision()
     try:
         torch.set_float32_matmul_precision("medium")
-        assert exactness._may_round_factors(CPU)
+        assert exactness.precisions(CPU, 8, 100) == (ROUNDED, EXACT)
         assert_equal(rank(*features, own), wanted)
     finally:
         torch.set_float32_matmul_precision(before)
-    assert not exactness._may_round_factors(CPU)
+    assert exactness.precisions(CPU, 8, 100) == (PLAIN, EXACT)
 
 
 def test_progress_counts_every_text_once_and_nothing_is_warned_about():
@@ -528,13 +533,14 @@ def test_threads_of_torch_come_back_after_an_error_and_results_keep_their_order(
 
 
 MEMORY = """
-import resource, sys, numpy as np
+import re, sys, numpy as np
 from figclip_cli.evaluate.metrics.streamed_ranks import ArrayRows, streamed_ranks
 texts, videos = (np.load(path, mmap_mode="r") for path in sys.argv[1:])
 own = np.arange(len(texts), dtype=np.int64) % len(videos)
 found = streamed_ranks(ArrayRows(texts), ArrayRows(videos), own, ties="average", multi_caption="min-rank")
 print(found["t2v"].values.mean() / len(videos), found["v2t"].values.mean() / len(texts))
-print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss << 10)
+# Its own peak: what getrusage says begins with that of the process that started this one.
+print(int(re.search(r"VmHWM:\\s*(\\d+)", open("/proc/self/status").read())[1]) << 10)
 """
 
 
