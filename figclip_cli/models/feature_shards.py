@@ -151,7 +151,10 @@ def open_shard(file: Path, model_key: str, width: int) -> Shard:
         rows = FileRows(file, width)
     except FileNotFoundError:
         raise
-    except (SafetensorError, OSError, KeyError, TypeError, ValueError, struct.error) as error:
+    except (SafetensorError, OSError, KeyError, TypeError, ValueError, RuntimeError, struct.error) as error:
+        # torch opens the file a second time, by its name, and has an error of its own for one that went away meanwhile.
+        if not file.exists():
+            raise FileNotFoundError(file) from error
         raise InputError(f"features {file} cannot be used: {error}", "remove the file") from error
     count = len(hashes)
     if count < SMALL_ROWS:

@@ -57,6 +57,19 @@ def test_what_is_added_is_found(tmp_path, monkeypatch, small_rows):
     assert not warnings and locate([], wanted).tolist() == [-1] * 4
 
 
+def test_a_shard_that_another_process_merges_away_while_it_is_opened_is_passed_over(tmp_path, monkeypatch):
+    store, warnings = opened(tmp_path)
+    store.add(content_hashes(["a", "b"]), made_up(2))
+    real = torch.UntypedStorage.from_file
+
+    def gone(name, *arguments, **settings):  # the library has read the header, and torch opens the file by its name
+        file_of(tmp_path).unlink()
+        return real(name, *arguments, **settings)
+
+    monkeypatch.setattr(torch.UntypedStorage, "from_file", gone)
+    assert store.shards() == [] and not warnings and not list(tmp_path.glob("*.safetensors"))
+
+
 def test_a_hash_is_compared_whole():
     hashes = content_hashes(["a", "b"])
     alike = hashes.copy()
