@@ -28,7 +28,7 @@ from figclip_cli.evaluate.evaluation import (
     model_facts,
     split_present,
 )
-from figclip_cli.evaluate.metrics.classification import Classified, classify, exact_scores
+from figclip_cli.evaluate.metrics.classification import Classified, classify, score_matrix
 from figclip_cli.evaluate.metrics.ranking import Ties
 from figclip_cli.evaluate.results import Results
 from figclip_cli.evaluate.task_options import ActionOptions
@@ -59,7 +59,10 @@ def evaluate_action(
     """
     options = options or ActionOptions()
     protocol = encoding.protocol
-    prompts = read_templates(options.templates) if options.templates else _prompts(protocol.prompts, actions)
+    if options.templates:
+        prompts = read_templates(options.templates)
+    else:
+        prompts = prompt_set(protocol.prompts, dataset_id=actions.dataset_id)
     wanted = [(one.clip_id, None) for split in actions.splits for one in split.clips]
     looks, missing = split_present(source, list(dict.fromkeys(wanted)))
     splits: list[ScoredSplit] = []
@@ -111,10 +114,6 @@ def evaluate_action(
     return Evaluation(results, numbers.samples)
 
 
-def _prompts(name: str, actions: ActionSet) -> PromptSet:
-    return prompt_set(name, dataset_id=actions.dataset_id)
-
-
 def _present(split: ActionSplit, found: VisualFeatures, missing: Mapping[str, str]) -> ScoredSplit:
     there = {clip_id for clip_id, _ in found.looks}
     clips = tuple(clip for clip in split.clips if clip.clip_id in there)
@@ -150,4 +149,4 @@ def _classify(found: VisualFeatures, clips: Sequence[ActionClip], classes: Tenso
     row_of = {clip_id: row for row, (clip_id, _) in enumerate(found.looks)}
     videos = found.take(torch.tensor([row_of[clip.clip_id] for clip in clips], dtype=torch.int64))
     labels = np.array([clip.label for clip in clips], dtype=np.int64)
-    return classify(exact_scores(videos.numpy(), classes.numpy()), labels, ties=ties)
+    return classify(score_matrix(videos.numpy(), classes.numpy()), labels, ties=ties)

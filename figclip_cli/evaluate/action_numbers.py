@@ -4,20 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from figclip_cli.evaluate.datasets.action_sets import ActionClip, ActionSplit
 from figclip_cli.evaluate.evaluation import BOOTSTRAP_SEED
-from figclip_cli.evaluate.metrics.classification import Classified, hits, over_splits
+from figclip_cli.evaluate.metrics.classification import TOP_K, Classified, over_splits
+from figclip_cli.evaluate.metrics.ranking import hits
 from figclip_cli.evaluate.metrics.statistics import PERCENT, Average, Mean, Statistic
 from figclip_cli.evaluate.metrics.uncertainty import Resampling, measure, measure_groups
 from figclip_cli.evaluate.results import Metric
 from figclip_cli.evaluate.samples import Outcome, Sample
-
-TOP_K = (1, 5)
 
 
 @dataclass(frozen=True)
@@ -105,16 +103,11 @@ class ActionNumbers:
         if len(of_split) == 1:
             return metric
         alone: Mapping[str, list[float]] = {
-            model: [_number(statistic, values) for statistic in of_split] for model, values in self._values.items()
+            model: [statistic.number(values) for statistic in of_split] for model, values in self._values.items()
         }
         deviations = [over_splits(alone[model]).deviation for model in self._models]
         base = deviations[0] if len(deviations) == 2 else None
         return replace(metric, deviation=deviations[-1], base_deviation=base)
-
-
-def _number(statistic: Statistic, values: Any) -> float:
-    sums = statistic.sums([values])
-    return float(sums.finish(sums.rows[0] @ np.ones((sums.rows[0].shape[1], 1)))[0])
 
 
 def _outcome(classified: Classified, row: int, classes: Sequence[str]) -> Outcome:

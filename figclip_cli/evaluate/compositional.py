@@ -126,8 +126,7 @@ def _pair_scores(
     for start in range(0, len(words), _PAIRS_AT_ONCE):
         part = slice(start, start + _PAIRS_AT_ONCE)
         seen, said = found.take(torch.from_numpy(look_rows[part])), texts.gather(text_rows[part])
-        lengths = [torch.linalg.vector_norm(one, dim=1, dtype=torch.float64) for one in (seen, said)]
-        scores[part] = exact_scores(seen, said, lengths[0] * lengths[1])
+        scores[part] = exact_scores(seen, said)
     return scores.numpy()
 
 

@@ -10,7 +10,7 @@ import numpy.typing as npt
 
 from figclip_cli.evaluate.datasets.choices import Choice, Compositional
 from figclip_cli.evaluate.evaluation import BOOTSTRAP_SEED
-from figclip_cli.evaluate.metrics.choices import Outcomes, part_weights
+from figclip_cli.evaluate.metrics.choices import Outcomes, part_statistic
 from figclip_cli.evaluate.metrics.statistics import PERCENT, Average, Mean, Statistic
 from figclip_cli.evaluate.metrics.uncertainty import Resampling, measure, measure_groups
 from figclip_cli.evaluate.results import ALL_ITEMS, Metric
@@ -119,16 +119,9 @@ class CompositionalNumbers:
         return np.where(lenient, outcomes.lenient, outcomes.strict)
 
     def _headline(self, part: str, name: str) -> Mean:
-        rule = self._benchmark.rules[part]
-        inside = np.flatnonzero(self._part_of == part)
-        groups = [self._choices[row].group for row in inside.tolist()]
-        weights = np.zeros(len(self._choices))
-        weights[inside] = part_weights(rule, groups)
-        if rule.headline == "micro":
-            return Mean(PERCENT, weights=(weights > 0).astype(np.float64), key=name)
-        numbers = np.full(len(self._choices), -1)
-        numbers[inside] = np.unique(groups, return_inverse=True)[1]
-        return Mean(PERCENT, groups=np.where(weights > 0, numbers, -1), key=name)
+        rows = np.flatnonzero(self._part_of == part)
+        groups = [self._choices[row].group for row in rows.tolist()]
+        return part_statistic(self._benchmark.rules[part], groups, rows, len(self._choices), key=name)
 
 
 def _shown(choice: Choice) -> str:

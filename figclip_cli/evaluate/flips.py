@@ -10,6 +10,7 @@ from typing import Any, Literal
 import msgspec
 import numpy as np
 
+from figclip_cli.evaluate.metrics.ranking import hits
 from figclip_cli.evaluate.metrics.statistics import Mean
 from figclip_cli.evaluate.metrics.uncertainty import Resampling, paired_test
 from figclip_cli.evaluate.samples import Outcome, Sample
@@ -97,7 +98,7 @@ def is_right(outcome: Outcome, at: int | None) -> bool:
     """Return whether an outcome counts; a hit at 1 needs rank 0 exactly, as in the retrieval metrics."""
     if at is None or outcome.rank is None:
         return outcome.right
-    return outcome.rank == 0 if at == 1 else outcome.rank < at
+    return bool(hits(np.float64(outcome.rank), at))
 
 
 def count_by(pairs: Iterable[Pair], name_of: Callable[[Sample], str], at: int | None = None) -> list[Count]:

@@ -10,7 +10,7 @@ import numpy.typing as npt
 
 from figclip_cli.evaluate.datasets.captions import Query
 from figclip_cli.evaluate.evaluation import BOOTSTRAP_SEED
-from figclip_cli.evaluate.metrics.ranking import RECALL_AT, Ranks
+from figclip_cli.evaluate.metrics.ranking import RECALL_AT, Ranks, hits
 from figclip_cli.evaluate.metrics.statistics import PERCENT, GeometricMean, Mean, Median, Statistic
 from figclip_cli.evaluate.metrics.uncertainty import Resampling, measure
 from figclip_cli.evaluate.results import Metric
@@ -19,7 +19,7 @@ from figclip_cli.evaluate.samples import Outcome, Sample
 Item = tuple[str, int | None]
 
 _RECALLS = tuple(Mean(PERCENT, key=f"R@{k}") for k in RECALL_AT)
-_STATISTICS: Mapping[str, tuple[Statistic, bool]] = {
+STATISTICS: Mapping[str, tuple[Statistic, bool]] = {
     **{recall.key: (recall, True) for recall in _RECALLS},
     "MdR": (Median(offset=1.0, key="rank"), False),
     "MnR": (Mean(offset=1.0, key="rank"), False),
@@ -62,8 +62,8 @@ class RetrievalNumbers:
     def metrics(self) -> Iterator[Metric]:
         """Yield recalls, median and mean rank, and the geometric mean of the recalls, in both directions."""
         for direction, resampling in self._resampling.items():
-            values = {model: _values(by_direction[direction]) for model, by_direction in self._ranked.items()}
-            for name, (statistic, higher) in _STATISTICS.items():
+            values = {model: values_of(by_direction[direction].values) for model, by_direction in self._ranked.items()}
+            for name, (statistic, higher) in STATISTICS.items():
                 yield measure(f"{direction} {name}", statistic, values, resampling, higher_is_better=higher)
 
     def samples(self) -> Iterator[Sample]:
@@ -94,10 +94,9 @@ class RetrievalNumbers:
         }
 
 
-def _values(ranks: Ranks) -> dict[str, npt.NDArray[np.float64]]:
-    """Return the rank of each query and whether it is a hit at each k: at 1 it needs rank 0 exactly."""
-    hits = {f"R@{k}": (ranks.values == 0) if k == 1 else (ranks.values < k) for k in RECALL_AT}
-    return {"rank": ranks.values, **{name: hit.astype(np.float64) for name, hit in hits.items()}}
+def values_of(ranks: npt.NDArray[np.float64]) -> dict[str, npt.NDArray[np.float64]]:
+    """Return what :data:`STATISTICS` are of: the 0-based rank of each query, and whether it is a hit at each k."""
+    return {"rank": ranks, **{f"R@{k}": hits(ranks, k).astype(np.float64) for k in RECALL_AT}}
 
 
 def _shown(item: Item) -> str:

@@ -164,7 +164,8 @@ def ranks_of(features: VisualFeatures, texts: Tensor, rows: Tensor) -> Tensor:
     Returns:
         (q, k) int64; of equal scores the lower row comes first.
     """
-    own = torch.stack([_own_scores(features.take(some), text) for some, text in zip(rows, texts, strict=True)])
+    pairs = zip(rows, texts, strict=True)
+    own = torch.stack([exact_scores(features.take(some), text.expand(len(some), -1)) for some, text in pairs])
     ahead = torch.zeros_like(rows)
     for numbers, block in _score_blocks(features, texts):
         ordered = block.sort(dim=1).values
@@ -174,12 +175,6 @@ def ranks_of(features: VisualFeatures, texts: Tensor, rows: Tensor) -> Tensor:
         for query, place in ((rows >= first) & (rows <= last)).nonzero().tolist():
             ahead[query, place] += (block[query, : rows[query, place] - first] == own[query, place]).sum()
     return ahead + 1
-
-
-def _own_scores(rows: Tensor, text: Tensor) -> Tensor:
-    """Return exact scores (k,) float32 of rows (k, D) with one text (D,)."""
-    lengths = [torch.linalg.vector_norm(one, dim=-1, dtype=torch.float64) for one in (rows, text)]
-    return exact_scores(rows, text.expand(len(rows), -1), lengths[0] * lengths[1])
 
 
 def _score_blocks(features: VisualFeatures, texts: Tensor) -> Iterator[tuple[Tensor, Tensor]]:

@@ -7,18 +7,16 @@ import math
 import numpy as np
 import pytest
 import torch
+from live_numbers import action_metrics, per_class_accuracy
 from sklearn.metrics import balanced_accuracy_score, top_k_accuracy_score
 
 from figclip_cli.errors import InputError, VerificationError
 from figclip_cli.evaluate.metrics.classification import (
-    accuracy_metrics,
     classify,
-    exact_scores,
-    hits,
     over_splits,
-    per_class_accuracy,
+    score_matrix,
 )
-from figclip_cli.evaluate.metrics.ranking import TIES
+from figclip_cli.evaluate.metrics.ranking import TIES, hits
 
 
 def simple_clip(row, label, ties):
@@ -50,11 +48,11 @@ def test_everything_equals_the_simple_implementation_with_many_ties(seed, ties):
     assert found.tied_clips == sum(count > 0 for count in tied)
     assert found.chosen.tolist() == list(chosen)
     assert found.margins.tolist() == list(margins)
-    metrics = accuracy_metrics(found.ranks)
+    metrics, _ = action_metrics(found)
     top1 = 100 * sum(rank == 0 for rank in ranks) / clips
     top5 = 100 * sum(rank < 5 for rank in ranks) / clips
     assert metrics["top-1"] == pytest.approx(top1) and metrics["top-5"] == pytest.approx(top5)
-    assert metrics["avg"] == pytest.approx((top1 + top5) / 2)
+    assert metrics["mean of top-1 and top-5"] == pytest.approx((top1 + top5) / 2)
     of_class = {c: [rank == 0 for rank, label in zip(ranks, labels, strict=True) if label == c] for c in range(classes)}
     per_class = per_class_accuracy(found)
     means = [100 * sum(right) / len(right) for right in of_class.values() if right]
@@ -73,7 +71,7 @@ def test_without_ties_every_rule_equals_sklearn(ties):
     found = classify(scores, labels, ties=ties)
     for k in (1, 5):
         theirs = 100 * top_k_accuracy_score(labels, scores, k=k, labels=np.arange(12))
-        assert accuracy_metrics(found.ranks)[f"top-{k}"] == pytest.approx(theirs)
+        assert action_metrics(found)[0][f"top-{k}"] == pytest.approx(theirs)
     assert per_class_accuracy(found).mean == pytest.approx(100 * balanced_accuracy_score(labels, found.chosen))
     assert found.tied_clips == 0
     assert np.array_equal(found.margins > 0, hits(found.ranks, 1))
@@ -88,8 +86,8 @@ def test_a_matrix_worked_by_hand():
     assert found.chosen.tolist() == [1, 1, 0]  # what is wrong under the rule was not chosen
     assert classify(scores, labels, ties="optimistic").chosen.tolist() == [0, 1, 0]
     assert found.margins.tolist() == [0.0, 0.5, -0.25]
-    assert accuracy_metrics(found.ranks)["top-1"] == pytest.approx(100 / 3)
-    assert accuracy_metrics(classify(scores, labels, ties="optimistic").ranks)["top-1"] == pytest.approx(200 / 3)
+    assert action_metrics(found)[0]["top-1"] == pytest.approx(100 / 3)
+    assert action_metrics(classify(scores, labels, ties="optimistic"))[0]["top-1"] == pytest.approx(200 / 3)
     per_class = per_class_accuracy(found)
     assert per_class.mean == 25.0 and per_class.without_clips == 1
 
@@ -97,14 +95,14 @@ def test_a_matrix_worked_by_hand():
 def test_micro_and_macro_accuracy_differ_where_classes_have_unequal_counts():
     scores = np.array([[1, 0], [1, 0], [1, 0], [1, 0]], dtype=np.float32)
     found = classify(scores, np.array([0, 0, 0, 1]), ties="average")
-    assert accuracy_metrics(found.ranks)["top-1"] == 75.0
+    assert action_metrics(found)[0]["top-1"] == 75.0
     assert per_class_accuracy(found).mean == 50.0
     assert per_class_accuracy(found, k=5).mean == 100.0
 
 
 def test_leading_axes_of_ranks_are_kept_for_bootstrap_draws():
     ranks = np.array([[0.0, 0.5, 4.5, 5.0], [0.0, 0.0, 0.0, 9.0]])
-    metrics = accuracy_metrics(ranks)
+    metrics = {f"top-{k}": 100.0 * hits(ranks, k).mean(axis=-1) for k in (1, 5)}
     assert metrics["top-1"].tolist() == [25.0, 75.0] and metrics["top-5"].tolist() == [75.0, 75.0]
 
 
@@ -117,20 +115,20 @@ def test_deviation_over_splits_is_the_sample_deviation():
         over_splits([])
 
 
-def test_exact_scores_are_float64_products_rounded_once():
+def test_score_matrix_are_float64_products_rounded_once():
     generator = torch.Generator().manual_seed(0)
     videos, classes = (
         torch.randn(1100, 64, generator=generator).numpy(),
         torch.randn(9, 64, generator=generator).numpy(),
     )
     classes[5] = classes[2]
-    found = exact_scores(videos, classes)
+    found = score_matrix(videos, classes)
     assert found.dtype == np.float32 and found.shape == (1100, 9)
     for row, column in [(0, 0), (511, 3), (512, 4), (1099, 8)]:
         exact = math.fsum(float(a) * float(b) for a, b in zip(videos[row], classes[column], strict=True))
         assert found[row, column] == np.float32(exact)
     assert np.array_equal(found[:, 2], found[:, 5])
-    assert np.array_equal(found[700:701], exact_scores(videos[700:701], classes))
+    assert np.array_equal(found[700:701], score_matrix(videos[700:701], classes))
 
 
 def test_scores_that_cannot_be_judged_are_refused():

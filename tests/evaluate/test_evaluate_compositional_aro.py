@@ -8,6 +8,7 @@ from collections import Counter
 
 import numpy as np
 import pytest
+from live_numbers import part_accuracy
 
 from figclip_cli.errors import InputError
 from figclip_cli.evaluate.datasets.aro import SYMMETRIC_RELATIONS
@@ -15,7 +16,6 @@ from figclip_cli.evaluate.datasets.aro_order import SHUFFLES, cleaned, shuffled_
 from figclip_cli.evaluate.datasets.choices import Look
 from figclip_cli.evaluate.datasets.compositional import read_compositional
 from figclip_cli.evaluate.datasets.word_classes import word_classes
-from figclip_cli.evaluate.metrics.choices import part_accuracy
 
 CAPTION = "A young girl in a red coat holds the leash of two large dogs next to the old man's white car"
 

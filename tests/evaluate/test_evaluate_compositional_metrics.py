@@ -4,16 +4,11 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from live_numbers import averaged, part_accuracy, part_weights
 
 from figclip_cli.errors import InputError, VerificationError
 from figclip_cli.evaluate.datasets.choices import Average, PartRule
-from figclip_cli.evaluate.metrics.choices import (
-    averaged,
-    choice_outcomes,
-    part_accuracy,
-    part_weights,
-    winoground_outcomes,
-)
+from figclip_cli.evaluate.metrics.choices import choice_outcomes, winoground_outcomes
 
 RULES = [
     PartRule("micro", "strict"),

@@ -5,16 +5,16 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import scipy.stats
+from live_numbers import retrieval_metrics
 
 from figclip_cli.evaluate.metrics.ranking import (
-    HIGHER_IS_BETTER,
     MULTI_CAPTION,
     TIES,
-    bootstrap_metrics,
-    retrieval_metrics,
     text_to_video_ranks,
     video_to_text_ranks,
 )
+from figclip_cli.evaluate.metrics.uncertainty import Resampling, measure
+from figclip_cli.evaluate.retrieval_numbers import STATISTICS, values_of
 
 
 def simple_rank(own, others, ties):
@@ -97,12 +97,14 @@ def test_metrics_by_hand():
 def test_the_geometric_mean_of_recalls_is_that_of_scipy_and_keeps_leading_axes():
     ranks = np.random.default_rng(0).integers(0, 15, (3, 2, 40)).astype(np.float64)
     metrics = retrieval_metrics(ranks)
-    recalls = np.stack([metrics[f"R@{k}"] for k in (1, 5, 10)])
+    recall_names = [f"R@{k}" for k in (1, 5, 10)]
+    recalls = np.stack([metrics[name] for name in recall_names])
     assert metrics["gmean"].shape == (3, 2)
     assert metrics["gmean"] == pytest.approx(scipy.stats.mstats.gmean(recalls, axis=0))
     assert retrieval_metrics(np.array([3.0, 20.0]))["gmean"] == 0.0  # as R@1 is
     assert retrieval_metrics(np.zeros(5))["gmean"] == pytest.approx(100.0)
-    assert HIGHER_IS_BETTER["gmean"] and list(metrics) == list(HIGHER_IS_BETTER)
+    assert [name for name, (_, higher_is_better) in STATISTICS.items() if higher_is_better] == [*recall_names, "gmean"]
+    assert sorted(metrics) == sorted([*recall_names, "gmean", "MdR", "MnR"])
 
 
 def clip4clip_entries(scores):
@@ -177,7 +179,8 @@ def test_blocks_of_rows_do_not_change_ranks():
 
 def test_the_bootstrap_is_seeded_and_its_spread_is_that_of_a_binomial():
     ranks = np.array([0.0] * 50 + [20.0] * 50)
-    draws = bootstrap_metrics(ranks, draws=2000, seed=1)
-    assert np.array_equal(draws["R@1"], bootstrap_metrics(ranks, draws=2000, seed=1)["R@1"])
-    assert draws["R@1"].shape == (2000,)
-    assert draws["R@1"].std() == pytest.approx(5.0, rel=0.1)  # 100 sqrt(0.5 * 0.5 / 100)
+    resamplings = [Resampling(range(100), draws=2000, seed=1) for _ in range(2)]
+    first, again = (measure("R@1", STATISTICS["R@1"][0], {"base": values_of(ranks)}, one) for one in resamplings)
+    assert first == again
+    assert resamplings[0].draws == 2000
+    assert first.standard_error == pytest.approx(5.0, rel=0.1)  # 100 sqrt(0.5 * 0.5 / 100)

@@ -5,14 +5,15 @@ Everything comes as a value per item and a weight per item, so that a bootstrap 
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
 
 from figclip_cli.errors import InputError, VerificationError
-from figclip_cli.evaluate.datasets.choices import Average, PartRule
+from figclip_cli.evaluate.datasets.choices import PartRule
+from figclip_cli.evaluate.metrics.statistics import PERCENT, Mean
 
 Floats = npt.NDArray[np.float64]
 Bools = npt.NDArray[np.bool_]
@@ -94,8 +95,8 @@ def winoground_outcomes(scores: npt.NDArray[np.float32]) -> dict[str, Outcomes]:
     return {name: _outcomes(margin) for name, margin in margins.items()}
 
 
-def _counted(rule: PartRule, groups: Sequence[str]) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
-    """Return (n,) number of each item's group, -1 where it does not count, and (G,) sizes of those that count."""
+def _counted(rule: PartRule, groups: Sequence[str]) -> npt.NDArray[np.int64]:
+    """Return (n,) number of each item's group, -1 where it does not count."""
     names, group_of, sizes = np.unique(np.array(groups, dtype=object), return_inverse=True, return_counts=True)
     keep = np.array([name not in rule.dropped_groups for name in names], dtype=bool) & (sizes >= rule.min_group_items)
     if not keep.any():
@@ -103,66 +104,25 @@ def _counted(rule: PartRule, groups: Sequence[str]) -> tuple[npt.NDArray[np.int6
         raise InputError(
             f"none of {len(names)} groups counts: each is left out by the rule{least}", "use the whole set"
         )
-    number = np.where(keep, np.cumsum(keep) - 1, -1)
-    return number[group_of.reshape(-1)], sizes[keep]
+    return np.where(keep, np.arange(len(names)), -1)[group_of.reshape(-1)]
 
 
-def part_weights(rule: PartRule, groups: Sequence[str]) -> Floats:
-    """Return what each item of a part weighs in its headline accuracy.
+def part_statistic(
+    rule: PartRule, groups: Sequence[str], rows: npt.NDArray[np.int64], items: int, *, key: str = ""
+) -> Mean:
+    """Return a part's headline accuracy, in percent, as a statistic of all items of a benchmark.
 
     Args:
-        groups: Group of each of the n items.
-
-    Returns:
-        (n,) float64 that sum to 1: micro 1/n; macro 1/(G n_g), with G groups and n_g items in the item's; 0 for items
-        of groups that do not count.
+        groups: Group of each of the part's items.
+        rows: (n,) where these are among all items.
+        items: Number of all items.
+        key: Which array of the values, where they have several.
 
     Raises:
         InputError: No group counts.
     """
-    number, sizes = _counted(rule, groups)
-    per_group = 1.0 / sizes.sum() if rule.headline == "micro" else 1.0 / (len(sizes) * sizes)
-    return np.where(number >= 0, np.broadcast_to(per_group, sizes.shape)[number], 0.0)
-
-
-@dataclass(frozen=True)
-class PartAccuracy:
-    """Headline accuracy of a part.
-
-    Attributes:
-        percent: 0 to 100.
-        items: Items that count.
-        groups: Groups that count; 1 where items have none.
-    """
-
-    percent: float
-    items: int
-    groups: int
-
-
-def part_accuracy(right: Bools, rule: PartRule, groups: Sequence[str]) -> PartAccuracy:
-    """Compute a part's headline accuracy; equal to ``100 * right @ part_weights`` but for rounding.
-
-    Args:
-        right: (n,) bool.
-        groups: Group of each of the n items.
-
-    Raises:
-        InputError: No group counts.
-    """
-    number, sizes = _counted(rule, groups)
-    counts = np.bincount(number[number >= 0], weights=right[number >= 0], minlength=len(sizes))
-    share = counts.sum() / sizes.sum() if rule.headline == "micro" else (counts / sizes).mean()
-    return PartAccuracy(100.0 * float(share), int(sizes.sum()), len(sizes))
-
-
-def averaged(percents: Mapping[str, float], averages: Sequence[Average]) -> dict[str, float]:
-    """Return each average of parts, or of averages before it.
-
-    Args:
-        percents: Headline accuracy by part.
-    """
-    known = dict(percents)
-    for average in averages:
-        known[average.name] = float(np.mean([known[name] for name in average.of]))
-    return {average.name: known[average.name] for average in averages}
+    numbers = np.full(items, -1)
+    numbers[rows] = _counted(rule, groups)
+    if rule.headline == "macro":
+        return Mean(PERCENT, groups=numbers, key=key)
+    return Mean(PERCENT, weights=(numbers >= 0).astype(np.float64), key=key)

@@ -48,21 +48,6 @@ class Classified:
 
 
 @dataclass(frozen=True)
-class PerClass:
-    """Accuracy class by class.
-
-    Attributes:
-        mean: Mean over the classes that have clips, percent.
-        of_class: (classes,) float64, percent; NaN for a class without clips.
-        without_clips: Number of classes without clips.
-    """
-
-    mean: float
-    of_class: Floats
-    without_clips: int
-
-
-@dataclass(frozen=True)
 class OverSplits:
     """One metric over several splits.
 
@@ -77,7 +62,7 @@ class OverSplits:
     splits: int
 
 
-def exact_scores(videos: npt.NDArray[np.float32], classes: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
+def score_matrix(videos: npt.NDArray[np.float32], classes: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
     """Return exact dot products rounded to float32, in blocks of rows.
 
     See :mod:`figclip_cli.evaluate.metrics.exact_scores`: equal features tie, whatever is computed beside them.
@@ -136,38 +121,6 @@ def _wrong_classes(scores: npt.NDArray[np.float32], labels: Integers) -> tuple[I
         margins[rows] = right - block.max(axis=1)
         best[rows] = block.argmax(axis=1)
     return tied, margins, best
-
-
-def hits(ranks: Floats, k: int) -> npt.NDArray[np.bool_]:
-    """Return which right classes are among the first ``k``: rank 0 exactly for ``k`` = 1, else rank < ``k``.
-
-    Under ``average`` a tie for the first place has rank 0.5 or more, and is no hit at 1, as in
-    :func:`~figclip_cli.evaluate.metrics.ranking.retrieval_metrics`.
-
-    Args:
-        ranks: (..., n) 0-based.
-    """
-    return (ranks == 0) if k == 1 else (ranks < k)
-
-
-def accuracy_metrics(ranks: Floats) -> dict[str, Floats]:
-    """Compute ``top-1`` and ``top-5`` accuracy over clips and their mean ``avg`` (ViCLIP's AVG), percent.
-
-    Args:
-        ranks: (..., n) 0-based; leading axes (bootstrap draws) are kept.
-    """
-    top1, top5 = (100.0 * hits(ranks, k).mean(axis=-1) for k in TOP_K)
-    return {"top-1": top1, "top-5": top5, "avg": (top1 + top5) / 2}
-
-
-def per_class_accuracy(classified: Classified, k: int = 1) -> PerClass:
-    """Compute the accuracy at ``k`` of each class, and their mean over the classes that have clips."""
-    count = np.bincount(classified.labels, minlength=classified.classes)
-    right = np.bincount(classified.labels, weights=hits(classified.ranks, k), minlength=classified.classes)
-    present = count > 0
-    of_class = np.full(classified.classes, np.nan)
-    of_class[present] = 100.0 * right[present] / count[present]
-    return PerClass(float(of_class[present].mean()), of_class, int((~present).sum()))
 
 
 def over_splits(values: Sequence[float]) -> OverSplits:

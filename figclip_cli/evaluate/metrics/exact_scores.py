@@ -89,14 +89,16 @@ def _lengths(vectors: Tensor) -> Tensor:
     return lengths
 
 
-def exact_scores(a: Tensor, b: Tensor, lengths: Tensor) -> Tensor:
+def exact_scores(a: Tensor, b: Tensor, lengths: Tensor | None = None) -> Tensor:
     """Return the scores (n,) float32 of pairs of rows.
 
     Args:
         a: (n, D) float32.
         b: (n, D) float32.
-        lengths: (n,) float64, the product of the two L2 norms.
+        lengths: (n,) float64, the product of the two L2 norms, where they are known.
     """
+    if lengths is None:
+        lengths = _lengths(a) * _lengths(b)
     parts = zip(*(x.split(_PAIRS_AT_ONCE) for x in (a, b, lengths)), strict=True)
     return torch.cat([_few_scores(*part) for part in parts])
 

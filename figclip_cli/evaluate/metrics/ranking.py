@@ -103,34 +103,13 @@ def make_ranks(greater: npt.NDArray[np.int64], tied: npt.NDArray[np.int64], ties
     return Ranks(greater + _SHARE_OF_TIES[ties] * tied, int((tied > 0).sum()), candidates)
 
 
-def retrieval_metrics(ranks: Floats) -> dict[str, Floats]:
-    """Compute R@1, R@5, R@10 and their geometric mean (percent), MdR and MnR (1-based).
+def hits(ranks: Floats | np.float64, k: int) -> npt.NDArray[np.bool_]:
+    """Return which right items are among the first ``k``: rank 0 exactly for ``k`` = 1, else rank < ``k``.
 
-    Under the ``average`` rule a rank may be fractional. As in the collaborative-experts implementation, a hit
-    at 1 then needs rank 0 exactly, and a hit at k > 1 needs rank < k. The geometric mean is theirs too; it is 0 where
-    one of the three is.
+    Under the ``average`` rule a rank may be fractional: a tie for the first place has rank 0.5 or more, and is no hit
+    at 1, as in the collaborative-experts implementation.
 
     Args:
-        ranks: (..., n) 0-based; leading axes (bootstrap draws) are kept.
+        ranks: (..., n) 0-based.
     """
-    metrics = {f"R@{k}": 100.0 * ((ranks == 0) if k == 1 else (ranks < k)).mean(axis=-1) for k in RECALL_AT}
-    metrics["gmean"] = np.cbrt(np.prod(list(metrics.values()), axis=0))
-    return {**metrics, "MdR": np.median(ranks, axis=-1) + 1.0, "MnR": ranks.mean(axis=-1) + 1.0}
-
-
-HIGHER_IS_BETTER = {"R@1": True, "R@5": True, "R@10": True, "gmean": True, "MdR": False, "MnR": False}
-
-
-def bootstrap_metrics(ranks: Floats, *, draws: int, seed: int) -> dict[str, Floats]:
-    """Return each metric under ``draws`` resamplings of the queries, (draws,) each.
-
-    The resampling depends on the seed and the number of queries alone, so two models scored on the same queries
-    are resampled alike and the difference of their draws is a paired bootstrap.
-    """
-    generator = np.random.default_rng(seed)
-    chunks: list[dict[str, Floats]] = []
-    per_chunk = max(1, min(draws, 4_000_000 // max(1, len(ranks))))
-    for start in range(0, draws, per_chunk):
-        picks = generator.integers(0, len(ranks), size=(min(per_chunk, draws - start), len(ranks)))
-        chunks.append(retrieval_metrics(ranks[picks]))
-    return {name: np.concatenate([chunk[name] for chunk in chunks]) for name in chunks[0]}
+    return np.asarray((ranks == 0) if k == 1 else (ranks < k))

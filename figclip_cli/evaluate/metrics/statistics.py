@@ -53,6 +53,12 @@ class Statistic(ABC):
     def sums(self, models: Sequence[Values]) -> Sums:
         """Return what is to be added up for each model; the sums of all models mean the same."""
 
+    def number(self, values: Values) -> float:
+        """Return the number of one model's values; NaN where no item counts."""
+        sums = self.sums([values])
+        (rows,) = sums.rows
+        return float(sums.finish(rows @ np.ones((rows.shape[1], 1)))[0])
+
     def contributions(self, values: Values) -> Floats | None:
         """Return (items,) numbers whose sum differs from the statistic by a constant; None where there are none."""
         return None
