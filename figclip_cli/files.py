@@ -275,3 +275,6 @@ def read_json(path: Path, what: str) -> Any:
         raise InputError(f"{what} {path} is not JSON ({place}: {error.msg})", "is the file complete?") from error
     except UnicodeDecodeError as error:
         raise InputError(f"{what} {path} is not UTF-8 text", "is it the right file?") from error
+    except (RecursionError, ValueError) as error:  # a whole number of thousands of digits is a ValueError
+        why = "is nested too deep" if isinstance(error, RecursionError) else "has a number of too many digits"
+        raise InputError(f"{what} {path} {why}", "is it the right file?") from error

@@ -8,12 +8,12 @@ from typing import Any
 from figclip_cli.errors import UsageError, nearest
 
 
-def flag(default: Any, text: str, panel: str, **extra: Any) -> Any:
+def flag(default: Any, text: str, panel: str | None, **extra: Any) -> Any:
     """Return a dataclass field with the metadata that ``commands/option_flags.py`` makes a flag of.
 
     Args:
         text: Help of the flag.
-        panel: Heading of the help under which it stands.
+        panel: Heading of the help under which it stands; None is the first.
         extra: ``choices``, ``min``, ``also``, ``written`` and ``metavar``, as that module explains them.
     """
     metadata = {"help": text, "panel": panel, **extra}

@@ -210,3 +210,10 @@ def test_files_can_be_read_by_whom_the_umask_allows_whatever_library_wrote_them(
         save_file({"x": torch.zeros(1)}, temporary)
     (tmp_path / "plain").touch()
     assert (tmp_path / "x.safetensors").stat().st_mode == (tmp_path / "plain").stat().st_mode
+
+
+@pytest.mark.parametrize(("text", "said"), [("[" * 100_000, "nested too deep"), ("9" * 10_000, "too many digits")])
+def test_json_that_python_cannot_hold_is_refused_in_one_line(tmp_path, text, said):
+    (tmp_path / "x.json").write_text(text)
+    with pytest.raises(InputError, match=said):
+        read_json(tmp_path / "x.json", "annotation")

@@ -8,12 +8,10 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from figclip_cli.commands.model_flags import ActivationFlag, Device, DeviceFlag, ModelFlag, PretrainedFlag
 from figclip_cli.commands.option_flags import options_from, with_flags_of
 from figclip_cli.commands.scored_model import (
-    BaseOnlyFlag,
     NoCacheFlag,
-    RunFlag,
+    ScoredModelOptions,
     VideosFlag,
     frames_source,
     open_frames,
@@ -36,7 +34,7 @@ class LevelChoice(str, Enum):
     frame = "frame"
 
 
-@with_flags_of(ProtocolOptions)
+@with_flags_of(ScoredModelOptions, ProtocolOptions)
 def embed(
     terminal: Terminal,
     frames: Annotated[
@@ -58,13 +56,7 @@ def embed(
         typer.Option("--output", "-o", help="A .safetensors, .h5, .hdf5 or .npz file. Default: features.safetensors"),
     ] = None,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace an existing file of features.")] = False,
-    run: RunFlag = None,
-    base_only: BaseOnlyFlag = False,
-    model: ModelFlag = None,
-    pretrained: PretrainedFlag = None,
-    activation: ActivationFlag = None,
     no_cache: NoCacheFlag = False,
-    device: DeviceFlag = Device.auto,
     **values: Any,
 ) -> None:
     """Write features of clips, events, frames, images or texts to a file that other programs read."""
@@ -77,25 +69,18 @@ def embed(
     _refuse_several({"--frames": frames, "--videos": videos, "--images": images, "--texts": texts})
     if level is not None and (images or texts):
         raise UsageError("--level is for clips, not for images or texts", "leave it out")
+    scored: ScoredModelOptions = options_from(ScoredModelOptions, values)
     protocol = options_from(ProtocolOptions, values).resolve()
     output = terminal.default(output, Path("features.safetensors"), "output")
     check_output_name(output)
     looked_at = frames or videos or images or texts or Path("frames.h5")
-    check_output(output, overwrite=overwrite, inputs=named_files(looked_at, model, pretrained))
+    check_output(output, overwrite=overwrite, inputs=named_files(looked_at, scored.model, scored.pretrained))
     # What is wrong with the inputs is said before a model is loaded for them.
     asked_texts = read_texts(texts) if texts else None
     if images:
         image_names(images)
     opened = None if images or asked_texts else open_frames(terminal, frames, videos)
-    clip, chosen = scored_model(
-        terminal,
-        run=run,
-        base_only=base_only,
-        model=model,
-        pretrained=pretrained,
-        activation=activation,
-        device=device,
-    )
+    clip, chosen = scored_model(terminal, scored)
     *_, encoder = encoders(clip, chosen, Encoding(protocol, None if no_cache else Path(), terminal))
     if asked_texts:
         found = embed_texts(encoder, asked_texts)

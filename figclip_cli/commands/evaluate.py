@@ -11,11 +11,9 @@ import typer
 from figclip_cli.commands.evaluate_action import action
 from figclip_cli.commands.evaluate_compositional import compositional
 from figclip_cli.commands.evaluate_output import FramesFlag, OutputOptions, finish
-from figclip_cli.commands.model_flags import ActivationFlag, Device, DeviceFlag, ModelFlag, PretrainedFlag
 from figclip_cli.commands.option_flags import options_from, with_flags_of
 from figclip_cli.commands.scored_model import (
-    BaseOnlyFlag,
-    RunFlag,
+    ScoredModelOptions,
     VideosFlag,
     choose_run,
     frames_source,
@@ -45,7 +43,7 @@ class CaptionChoice(str, Enum):
     first = "first"
 
 
-@with_flags_of(ProtocolOptions, RetrievalOptions, OutputOptions)
+@with_flags_of(ScoredModelOptions, ProtocolOptions, RetrievalOptions, OutputOptions)
 def retrieval(
     terminal: Terminal,
     captions: Annotated[
@@ -74,12 +72,6 @@ def retrieval(
     ] = LevelChoice.video,
     frames: FramesFlag = None,
     videos: VideosFlag = None,
-    run: RunFlag = None,
-    base_only: BaseOnlyFlag = False,
-    model: ModelFlag = None,
-    pretrained: PretrainedFlag = None,
-    activation: ActivationFlag = None,
-    device: DeviceFlag = Device.auto,
     zero_shot: Annotated[
         bool,
         typer.Option("--zero-shot", help="Train nothing on the target data; the only mode, and the default."),
@@ -91,10 +83,11 @@ def retrieval(
     from figclip_cli.evaluate.encoders import Encoding
     from figclip_cli.evaluate.retrieval import evaluate_retrieval
 
+    scored: ScoredModelOptions = options_from(ScoredModelOptions, values)
     output_options: OutputOptions = options_from(OutputOptions, values)
-    chosen = choose_run(terminal, run, base_only=base_only)
+    chosen = choose_run(terminal, scored)
     captions = terminal.default(captions, _default_captions(), "captions")
-    inputs = (captions, ids, frames or Path("frames.h5"), videos, model, pretrained)
+    inputs = (captions, ids, frames or Path("frames.h5"), videos, scored.model, scored.pretrained)
     output = output_options.choose(terminal, "retrieval", captions.stem, chosen, inputs)
     asked = read_captions(
         captions,
@@ -106,7 +99,7 @@ def retrieval(
     )
     protocol = options_from(ProtocolOptions, values).resolve(paragraphs=asked.is_paragraph)
     opened = open_frames(terminal, frames, videos)
-    clip = load_scored(terminal, chosen, model=model, pretrained=pretrained, activation=activation, device=device)
+    clip = load_scored(terminal, chosen, scored)
     evaluation = evaluate_retrieval(
         clip,
         frames_source(terminal, opened, videos, protocol=protocol, clip=clip),

@@ -9,11 +9,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from figclip_cli.commands.evaluate_output import FramesFlag, OutputOptions, finish
-from figclip_cli.commands.model_flags import ActivationFlag, Device, DeviceFlag, ModelFlag, PretrainedFlag
 from figclip_cli.commands.option_flags import options_from, with_flags_of
 from figclip_cli.commands.scored_model import (
-    BaseOnlyFlag,
-    RunFlag,
+    ScoredModelOptions,
     VideosFlag,
     choose_run,
     frames_source,
@@ -31,7 +29,7 @@ if TYPE_CHECKING:
 _LISTS = "Clips and classes"
 
 
-@with_flags_of(ProtocolOptions, ActionOptions, OutputOptions)
+@with_flags_of(ScoredModelOptions, ProtocolOptions, ActionOptions, OutputOptions)
 def action(
     terminal: Terminal,
     lists: Annotated[
@@ -71,12 +69,6 @@ def action(
     ] = None,
     frames: FramesFlag = None,
     videos: VideosFlag = None,
-    run: RunFlag = None,
-    base_only: BaseOnlyFlag = False,
-    model: ModelFlag = None,
-    pretrained: PretrainedFlag = None,
-    activation: ActivationFlag = None,
-    device: DeviceFlag = Device.auto,
     **values: Any,
 ) -> None:
     """Zero-shot action recognition: top-1, top-5 and per-class mean of base, adapted and the difference."""
@@ -84,13 +76,14 @@ def action(
     from figclip_cli.evaluate.datasets.action_lists import read_action_set
     from figclip_cli.evaluate.encoders import Encoding
 
+    scored: ScoredModelOptions = options_from(ScoredModelOptions, values)
     output_options: OutputOptions = options_from(OutputOptions, values)
     options: ActionOptions = options_from(ActionOptions, values)
     draws = _draws(class_draws, exclude_classes, draw_seed)
-    chosen = choose_run(terminal, run, base_only=base_only)
+    chosen = choose_run(terminal, scored)
     lists = lists or [terminal.default(None, Path("actions.csv"), "list")]
     beside = (classes, only_classes, exclude_classes, options.templates)
-    inputs = (lists, *beside, frames or Path("frames.h5"), videos, model, pretrained)
+    inputs = (lists, *beside, frames or Path("frames.h5"), videos, scored.model, scored.pretrained)
     output = output_options.choose(terminal, "action", lists[0].resolve().stem, chosen, inputs)
     actions = read_action_set(lists, class_names=classes or (), split=split, format=list_format)
     actions = _restricted(actions, only_classes, draws, exclude_classes, draw_seed or 0)
@@ -100,7 +93,7 @@ def action(
         class_names=options.class_names,
     )
     opened = open_frames(terminal, frames, videos)
-    clip = load_scored(terminal, chosen, model=model, pretrained=pretrained, activation=activation, device=device)
+    clip = load_scored(terminal, chosen, scored)
     evaluation = evaluate_action(
         clip,
         frames_source(terminal, opened, videos, protocol=protocol, clip=clip),

@@ -8,11 +8,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from figclip_cli.commands.evaluate_output import FramesFlag, OutputOptions, finish
-from figclip_cli.commands.model_flags import ActivationFlag, Device, DeviceFlag, ModelFlag, PretrainedFlag
 from figclip_cli.commands.option_flags import options_from, with_flags_of
 from figclip_cli.commands.scored_model import (
-    BaseOnlyFlag,
-    RunFlag,
+    ScoredModelOptions,
     VideosFlag,
     choose_run,
     frames_source,
@@ -32,7 +30,7 @@ if TYPE_CHECKING:
 _DATA = "Benchmark"
 
 
-@with_flags_of(ProtocolOptions, CompositionalOptions, OutputOptions)
+@with_flags_of(ScoredModelOptions, ProtocolOptions, CompositionalOptions, OutputOptions)
 def compositional(
     terminal: Terminal,
     benchmark: Annotated[
@@ -56,12 +54,6 @@ def compositional(
     ] = None,
     frames: FramesFlag = None,
     videos: VideosFlag = None,
-    run: RunFlag = None,
-    base_only: BaseOnlyFlag = False,
-    model: ModelFlag = None,
-    pretrained: PretrainedFlag = None,
-    activation: ActivationFlag = None,
-    device: DeviceFlag = Device.auto,
     **values: Any,
 ) -> None:
     """Right text against wrong ones: accuracy by part, relation and kind of base, adapted and the difference."""
@@ -69,15 +61,16 @@ def compositional(
     from figclip_cli.evaluate.datasets.compositional import read_compositional, require_benchmark
     from figclip_cli.evaluate.encoders import Encoding
 
+    scored: ScoredModelOptions = options_from(ScoredModelOptions, values)
     output_options: OutputOptions = options_from(OutputOptions, values)
     options: CompositionalOptions = options_from(CompositionalOptions, values)
     require_benchmark(benchmark)
-    chosen = choose_run(terminal, run, base_only=base_only)
+    chosen = choose_run(terminal, scored)
     if annotations is None:
         if benchmark != "prompts":
             raise UsageError(f"--benchmark {benchmark} needs --annotations", "its files, or the folder that has them")
         annotations = [terminal.default(None, Path("prompts.jsonl"), "annotations")]
-    inputs = (annotations, images, frames or Path("frames.h5"), videos, model, pretrained)
+    inputs = (annotations, images, frames or Path("frames.h5"), videos, scored.model, scored.pretrained)
     output = output_options.choose(terminal, benchmark, annotations[0].resolve().stem, chosen, inputs)
     items = read_compositional(benchmark, annotations, seed=options.order_seed)
     _check_pixels(items.uses, benchmark, images, frames or videos)
@@ -85,7 +78,7 @@ def compositional(
     if items.uses == "images" and "num_frames" in protocol.changed:
         raise UsageError(f"--num-frames is for clips, --benchmark {benchmark} is about images", "leave it out")
     opened = open_frames(terminal, frames, videos) if items.uses == "clips" else None
-    clip = load_scored(terminal, chosen, model=model, pretrained=pretrained, activation=activation, device=device)
+    clip = load_scored(terminal, chosen, scored)
     if items.uses == "images":
         source: Any = _image_files(images or [], protocol, clip)
     else:

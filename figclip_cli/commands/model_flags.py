@@ -28,17 +28,15 @@ class Device(str, Enum):
     cuda = "cuda"
 
 
-ModelFlag = Annotated[
-    str | None,
-    typer.Option("--model", help="open_clip name, or a folder with open_clip_config.json. Default: base-model/"),
-]
-PretrainedFlag = Annotated[
-    str | None, typer.Option("--pretrained", help="Pretrained tag or weights file, with a model name.")
-]
-ActivationFlag = Annotated[
-    Activation | None, typer.Option("--activation", help="What a bare weights file was trained with.")
-]
-DeviceFlag = Annotated[Device, typer.Option("--device", help="Where to compute.")]
+MODEL_HELP = "open_clip name, or a folder with open_clip_config.json. Default: base-model/"
+PRETRAINED_HELP = "Pretrained tag or weights file, with a model name."
+ACTIVATION_HELP = "What a bare weights file was trained with."
+DEVICE_HELP = "Where to compute."
+
+ModelFlag = Annotated[str | None, typer.Option("--model", help=MODEL_HELP)]
+PretrainedFlag = Annotated[str | None, typer.Option("--pretrained", help=PRETRAINED_HELP)]
+ActivationFlag = Annotated[Activation | None, typer.Option("--activation", help=ACTIVATION_HELP)]
+DeviceFlag = Annotated[Device, typer.Option("--device", help=DEVICE_HELP)]
 
 
 def model_source(

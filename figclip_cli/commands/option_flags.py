@@ -29,7 +29,8 @@ def with_flags_of(*classes: type) -> Callable[[Callable[..., None]], Callable[..
         hints = get_type_hints(function, include_extras=True)
         own = inspect.signature(function).parameters.values()
         kept = [p.replace(annotation=hints[p.name]) for p in own if p.kind is not inspect.Parameter.VAR_KEYWORD]
-        made = [_parameter(item, owner) for owner in classes for item in fields(owner)]
+        kinds = {owner: get_type_hints(owner) for owner in classes}
+        made = [_parameter(item, kinds[owner][item.name]) for owner in classes for item in fields(owner)]
 
         @functools.wraps(function)
         def run(*arguments: Any, **values: Any) -> None:
@@ -53,9 +54,8 @@ def options_from(owner: type, values: Mapping[str, Any]) -> Any:
     return owner(**{item.name: _parsed(item, values[item.name]) for item in fields(owner)})
 
 
-def _parameter(item: Field[Any], owner: type) -> inspect.Parameter:
+def _parameter(item: Field[Any], kind: Any) -> inspect.Parameter:
     about, spelled = item.metadata, item.name.replace("_", "-")
-    kind: Any = get_type_hints(owner)[item.name]
     default = item.default if item.default is not MISSING else {}
     names = [f"--{spelled}/--no-{spelled}"] if kind is bool and default else [f"--{spelled}"]
     if "also" in about:
@@ -70,8 +70,8 @@ def _parameter(item: Field[Any], owner: type) -> inspect.Parameter:
             kind = Optional[kind]  # noqa: UP045  (Typer on Python 3.10 wants Optional)
         else:
             default = kind(default)
-    elif kind in (float | None, int | None, Path | None):
-        kind = Optional[next(one for one in (float, int, Path) if kind == one | None)]  # noqa: UP045
+    elif kind in (float | None, int | None, str | None, Path | None):
+        kind = Optional[next(one for one in (float, int, str, Path) if kind == one | None)]  # noqa: UP045
     annotation = Annotated[kind, typer.Option(*names, **settings)]
     return inspect.Parameter(item.name, inspect.Parameter.KEYWORD_ONLY, default=default, annotation=annotation)
 

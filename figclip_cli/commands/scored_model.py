@@ -3,30 +3,56 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from figclip_cli.commands.model_flags import Activation, Device, model_source
+from figclip_cli.commands.model_flags import (
+    ACTIVATION_HELP,
+    DEVICE_HELP,
+    MODEL_HELP,
+    PRETRAINED_HELP,
+    Activation,
+    Device,
+    model_source,
+)
 from figclip_cli.console import Terminal
+from figclip_cli.option_fields import flag
 
 if TYPE_CHECKING:
     from figclip_cli.evaluate.protocols import Protocol
     from figclip_cli.evaluate.visuals import StoredClips
     from figclip_cli.frames import FramesReader
     from figclip_cli.models.clip import Clip
+    from figclip_cli.models.source import ModelSource
     from figclip_cli.run_folder import RunFolder
 
-RunFlag = Annotated[Path | None, typer.Option("--run", help="Run folder. Default: the newest in runs/.")]
-BaseOnlyFlag = Annotated[bool, typer.Option("--base-only", help="Use the base model alone.")]
 VideosFlag = Annotated[
     list[Path] | None, typer.Option("--videos", help="Instead of frames: a folder of videos; repeat for several.")
 ]
 NoCacheFlag = Annotated[bool, typer.Option("--no-cache", help="Keep no features in .figclip/ for the next time.")]
 
 
-def choose_run(terminal: Terminal, run: Path | None, *, base_only: bool) -> RunFolder | None:
+@dataclass(frozen=True)
+class ScoredModelOptions:
+    """Which model is scored; see each field's help."""
+
+    run: Path | None = flag(None, "Run folder. Default: the newest in runs/.", None)
+    base_only: bool = flag(False, "Use the base model alone.", None)
+    model: str | None = flag(None, MODEL_HELP, None)
+    pretrained: str | None = flag(None, PRETRAINED_HELP, None)
+    activation: str | None = flag(None, ACTIVATION_HELP, None, choices=tuple(one.value for one in Activation))
+    device: str = flag("auto", DEVICE_HELP, None, choices=tuple(one.value for one in Device))
+
+    def source(self, terminal: Terminal) -> ModelSource:
+        """Return where the base model comes from; without ``--model``, the default folder, which is said."""
+        activation = None if self.activation is None else Activation(self.activation)
+        return model_source(terminal, self.model, self.pretrained, activation)
+
+
+def choose_run(terminal: Terminal, options: ScoredModelOptions) -> RunFolder | None:
     """Return the run that is asked for, else the newest finished one in ``runs/``, which is said; None for the base.
 
     Raises:
@@ -35,25 +61,17 @@ def choose_run(terminal: Terminal, run: Path | None, *, base_only: bool) -> RunF
     from figclip_cli.errors import UsageError
     from figclip_cli.run_folder import RunFolder, newest_finished_run
 
-    if base_only and run is not None:
+    if options.base_only and options.run is not None:
         raise UsageError("--base-only and --run contradict each other", "leave one of them out")
-    if base_only or run is not None:
-        return None if run is None else RunFolder(run)
+    if options.base_only or options.run is not None:
+        return None if options.run is None else RunFolder(options.run)
     newest = newest_finished_run()
     found = f"{newest.path} (default: the newest finished one)" if newest else "none in runs/, base alone"
     terminal.info(f"run: {found}")
     return newest
 
 
-def load_scored(
-    terminal: Terminal,
-    run: RunFolder | None,
-    *,
-    model: str | None,
-    pretrained: str | None,
-    activation: Activation | None,
-    device: Device,
-) -> Clip:
+def load_scored(terminal: Terminal, run: RunFolder | None, options: ScoredModelOptions) -> Clip:
     """Load the base model: the run's own, found where ``--model`` says if it moved, or the one that is named.
 
     Raises:
@@ -64,32 +82,22 @@ def load_scored(
     from figclip_cli.models.adapted import load_base
     from figclip_cli.models.clip import choose_device, load_clip
 
-    where = choose_device(device.value)
+    where = choose_device(options.device)
     if run is None:
-        return load_clip(model_source(terminal, model, pretrained, activation), device=where, reporter=terminal)
-    if model is None and (pretrained is not None or activation is not None):
-        flag = "--pretrained" if pretrained is not None else "--activation"
+        return load_clip(options.source(terminal), device=where, reporter=terminal)
+    if options.model is None and (options.pretrained is not None or options.activation is not None):
+        name = "--pretrained" if options.pretrained is not None else "--activation"
         raise UsageError(
-            f"{flag} without --model: the run says what it started from", "name the --model, or leave it out"
+            f"{name} without --model: the run says what it started from", "name the --model, or leave it out"
         )
-    source = None if model is None else model_source(terminal, model, pretrained, activation)
+    source = None if options.model is None else options.source(terminal)
     return load_base(run, source=source, device=where, reporter=terminal)
 
 
-def scored_model(
-    terminal: Terminal,
-    *,
-    run: Path | None,
-    base_only: bool,
-    model: str | None,
-    pretrained: str | None,
-    activation: Activation | None,
-    device: Device,
-) -> tuple[Clip, RunFolder | None]:
+def scored_model(terminal: Terminal, options: ScoredModelOptions) -> tuple[Clip, RunFolder | None]:
     """Return the base model and the run that goes with it: :func:`choose_run`, then :func:`load_scored`."""
-    chosen = choose_run(terminal, run, base_only=base_only)
-    clip = load_scored(terminal, chosen, model=model, pretrained=pretrained, activation=activation, device=device)
-    return clip, chosen
+    chosen = choose_run(terminal, options)
+    return load_scored(terminal, chosen, options), chosen
 
 
 def open_frames(

@@ -11,12 +11,10 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from rich.table import Table
 
-from figclip_cli.commands.model_flags import ActivationFlag, Device, DeviceFlag, ModelFlag, PretrainedFlag
 from figclip_cli.commands.option_flags import options_from, with_flags_of
 from figclip_cli.commands.scored_model import (
-    BaseOnlyFlag,
     NoCacheFlag,
-    RunFlag,
+    ScoredModelOptions,
     VideosFlag,
     frames_source,
     open_frames,
@@ -42,7 +40,7 @@ class SearchLevelChoice(str, Enum):
     event = "event"
 
 
-@with_flags_of(ProtocolOptions)
+@with_flags_of(ScoredModelOptions, ProtocolOptions)
 def search(
     terminal: Terminal,
     query: Annotated[
@@ -61,16 +59,10 @@ def search(
         Path | None, typer.Option("--sheet", help="Write a picture of the clips found (.png, .jpg).")
     ] = None,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace an existing sheet.")] = False,
-    run: RunFlag = None,
-    base_only: BaseOnlyFlag = False,
     compare_base: Annotated[
         bool, typer.Option("--compare-base", help="Also show the rank under the base model.")
     ] = False,
-    model: ModelFlag = None,
-    pretrained: PretrainedFlag = None,
-    activation: ActivationFlag = None,
     no_cache: NoCacheFlag = False,
-    device: DeviceFlag = Device.auto,
     **values: Any,
 ) -> None:
     """Find the clips or events that are nearest to a text."""
@@ -78,22 +70,15 @@ def search(
     from figclip_cli.evaluate.search import search as run_search
     from figclip_cli.files import named_files
 
-    if compare_base and base_only:
+    scored: ScoredModelOptions = options_from(ScoredModelOptions, values)
+    if compare_base and scored.base_only:
         raise UsageError("--compare-base and --base-only contradict each other", "leave one of them out")
     protocol = options_from(ProtocolOptions, values).resolve()
     queries, paths = _queries(query, frames, texts)
-    inputs = named_files(paths or Path("frames.h5"), videos, texts, model, pretrained)
+    inputs = named_files(paths or Path("frames.h5"), videos, texts, scored.model, scored.pretrained)
     _check_sheet(sheet, overwrite=overwrite, inputs=inputs)
     opened = open_frames(terminal, paths, videos)
-    clip, chosen = scored_model(
-        terminal,
-        run=run,
-        base_only=base_only,
-        model=model,
-        pretrained=pretrained,
-        activation=activation,
-        device=device,
-    )
+    clip, chosen = scored_model(terminal, scored)
     if compare_base and chosen is None:
         raise UsageError("--compare-base needs a run", "pass --run, or make one with figclip adapt")
     source = frames_source(terminal, opened, videos, protocol=protocol, clip=clip)

@@ -27,12 +27,8 @@ _BLOCK_ROWS = 8192
 
 def usable_clips(source: StoredClips) -> tuple[list[str], dict[str, str]]:
     """Return the ok clips in stored order, and the others with the reason."""
-    missing = {row.clip_id: _status(row.status, row.reason) for row in source.reader.clips if row.status != "ok"}
-    return list(source.reader.clip_ids), missing
-
-
-def _status(status: str, reason: str) -> str:
-    return f"{status}: {reason}" if reason else status
+    reasons = {row.clip_id: source.why_missing(row.clip_id) for row in source.reader.clips}
+    return list(source.reader.clip_ids), {clip_id: why for clip_id, why in reasons.items() if why is not None}
 
 
 def clip_looks(source: StoredClips, level: Literal["clip", "event"]) -> list[ClipLook]:

@@ -185,6 +185,8 @@ def _read_header(line: bytes, path: Path) -> tuple[dict[str, Any], int]:
 def _read_event(line: bytes, decoder: msgspec.json.Decoder[PromptEvent], where: str) -> PromptEvent:
     try:
         event = decoder.decode(line)
+    except RecursionError as error:
+        raise InputError(f"{where}: nested too deep", _REBUILD) from error
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
         # ValidationError is a DecodeError: a wrong type or a missing key reads like a line that is no JSON.
         raise InputError(f"{where}: {error}", _REBUILD) from error

@@ -154,3 +154,10 @@ def test_an_added_or_repeated_or_blank_line_is_refused(tmp_path):
 def test_a_broken_line_is_refused_with_its_number_and_what_is_wrong(tmp_path, before, after, expected):
     path = written(tmp_path / "p.jsonl")
     assert expected in refused(path, path.read_bytes().replace(before, after))
+
+
+def test_a_line_nested_too_deep_is_named(tmp_path):
+    lines = written(tmp_path / "p.jsonl").read_bytes()
+    deep = b'"change":{"a":' + b"[" * 100_000 + b"]" * 100_000 + b"}"
+    before = b'"change":{"values":{"Arg0":{"from":"a","to":"b"}}}'
+    assert "line 2: nested too deep" in refused(tmp_path / "p.jsonl", lines.replace(before, deep, 1))

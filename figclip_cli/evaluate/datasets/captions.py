@@ -182,10 +182,7 @@ def _refuse_uncaptioned(
 
 
 def _read_prompts(path: Path) -> PromptsFile:
-    try:
-        prompts = read_prompts(path)
-    except RecursionError as error:
-        raise InputError(f"{WHAT} {path}: a line is nested too deep", "is it a prompts.jsonl?") from error
+    prompts = read_prompts(path)
     for event in prompts.events:
         if not event.clip_id.strip() or not event.text.strip():
             at = f"annotation {event.annotation_index}, event {event.event_index} of clip {quoted(event.clip_id)}"

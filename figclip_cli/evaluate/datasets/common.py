@@ -11,11 +11,12 @@ from typing import Any
 
 from figclip_cli.errors import InputError
 from figclip_cli.files import require_file
+from figclip_cli.frames.sources import VIDEO_ENDINGS
 from figclip_cli.prompts.events import Problem
 from figclip_cli.prompts.formats.checks import refuse_unusable
 
 # Endings of video files; whatever else follows a dot belongs to the id (LSMDC's ids hold times with dots).
-VIDEO_SUFFIXES = frozenset(".mp4 .avi .m4v .mkv .webm .mov .mpg .mpeg .wmv .flv .3gp .3g2 .ogv .ts .mts .m2ts".split())
+VIDEO_SUFFIXES = VIDEO_ENDINGS | {".3g2", ".mts", ".m2ts"}
 ID_COLUMNS = ("clip_id", "video_id", "video")
 _COMPLETE = "is the file complete?"
 _ID_LIST = "list of clips"
