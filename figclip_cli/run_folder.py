@@ -12,7 +12,7 @@ from collections.abc import Mapping, Set
 from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 from figclip_cli import __version__
 from figclip_cli.errors import InputError, UsageError
@@ -27,9 +27,19 @@ _PACKAGES = ("torch", "open_clip_torch", "loralib", "av", "h5py", "numpy", "safe
 
 @dataclass(frozen=True)
 class RunFolder:
-    """Paths inside a run folder."""
+    """Paths inside a run folder, and how such a folder begins, goes on and ends.
+
+    Attributes:
+        path: The folder.
+        format: What its configuration says it is, with ``format_version``.
+        what: What it is called in messages, and ``maker`` the command that makes one.
+    """
 
     path: Path
+    format: ClassVar[str] = RUN_FORMAT
+    format_version: ClassVar[int] = RUN_FORMAT_VERSION
+    what: ClassVar[str] = "run"
+    maker: ClassVar[str] = "figclip adapt"
 
     @property
     def name(self) -> str:
@@ -112,11 +122,11 @@ class RunFolder:
             return False
         if not (overwrite or resume):
             raise UsageError(
-                f"the run folder {self.path} already exists",
+                f"the {self.what} folder {self.path} already exists",
                 "pass --resume to go on with it, --overwrite to start anew, or --name for another folder",
             )
-        if not self.path.is_dir() or not self._is_run():
-            raise UsageError(f"{self.path} is not a run of figclip, and is left alone", "choose another --name")
+        if not self.path.is_dir() or not self._is_ours():
+            raise UsageError(f"{self.path} is not a {self.what} of figclip, and is left alone", "choose another --name")
         if resume:
             self._refuse_other_config(config, may_change)
         return resume
@@ -139,25 +149,25 @@ class RunFolder:
         write_json(self.config_file, dict(config))
         now, earlier = environment(), {}
         if resuming and self.environment_file.is_file():
-            earlier = read_json(self.environment_file, "environment of the run")
+            earlier = read_json(self.environment_file, f"environment of the {self.what}")
             now = {**earlier, "resumed": [*earlier.get("resumed", ()), now]}
         write_json(self.environment_file, now)
 
-    def _is_run(self) -> bool:
+    def _is_ours(self) -> bool:
         """Return whether the folder holds a run, of whatever version, or the beginnings of one."""
         if not self.config_file.is_file():
             return False
-        config = read_json(self.config_file, "run configuration")
-        return isinstance(config, dict) and config.get("format") == RUN_FORMAT
+        config = read_json(self.config_file, f"{self.what} configuration")
+        return isinstance(config, dict) and config.get("format") == self.format
 
     def _refuse_other_config(self, config: Mapping[str, Any], may_change: Set[str]) -> None:
-        stored = read_json(self.config_file, "run configuration")
+        stored = read_json(self.config_file, f"{self.what} configuration")
         keys = {*stored, *config} - may_change - {_RESULT}
         differing = sorted(key for key in keys if stored.get(key) != config.get(key))
         if differing:
             raise UsageError(
                 f"{self.path} was started with another {', '.join(differing)}",
-                "resume with the flags and files of that run, or choose another --name",
+                f"resume with the flags and files of that {self.what}, or choose another --name",
             )
 
     def finish(self, config: Mapping[str, Any], result: Mapping[str, Any], card: str) -> None:
@@ -174,24 +184,29 @@ class RunFolder:
             InputError: The folder is not a run, or the run is not finished.
         """
         if not self.path.is_dir():
-            raise InputError(f"the run folder {self.path} does not exist", "make one with figclip adapt")
-        config = read_json(self.config_file, "run configuration")
-        if not isinstance(config, dict) or config.get("format") != RUN_FORMAT:
-            raise InputError(f"{self.config_file} is not the configuration of a figclip run", "check the path")
-        if config.get("format_version") != RUN_FORMAT_VERSION:
-            raise InputError(
-                f"{self.path} has run format {config.get('format_version')}, this version reads {RUN_FORMAT_VERSION}",
-                "use the figclip version that made it",
-            )
+            raise InputError(f"the {self.what} folder {self.path} does not exist", f"make one with {self.maker}")
+        config = read_json(self.config_file, f"{self.what} configuration")
+        if not isinstance(config, dict) or config.get("format") != self.format:
+            raise InputError(f"{self.config_file} is not the configuration of a figclip {self.what}", "check the path")
+        version = config.get("format_version")
+        if version != self.format_version:
+            which = f"{self.what} format {version}, this version reads {self.format_version}"
+            raise InputError(f"{self.path} has {which}", "use the figclip version that made it")
         if not self.is_done:
-            raise InputError(f"the run {self.path} is not finished", "go on with figclip adapt --resume")
+            raise InputError(f"the {self.what} {self.path} is not finished", f"go on with {self.maker} --resume")
         return config
 
 
 def newest_finished_run(runs: Path = DEFAULT_RUNS) -> RunFolder | None:
     """Return the run whose ``DONE`` is newest, or None where there is none."""
-    done = sorted(runs.glob("*/DONE"), key=lambda file: (file.stat().st_mtime_ns, file.parent.name))
-    return RunFolder(done[-1].parent) if done else None
+    done = newest_done(runs)
+    return None if done is None else RunFolder(done)
+
+
+def newest_done(folder: Path) -> Path | None:
+    """Return the folder in ``folder`` whose ``DONE`` is newest, or None where there is none."""
+    done = sorted(folder.glob("*/DONE"), key=lambda file: (file.stat().st_mtime_ns, file.parent.name))
+    return done[-1].parent if done else None
 
 
 def environment() -> dict[str, Any]:

@@ -15,7 +15,7 @@ import pytest
 ROOT = Path(__file__).resolve().parents[1]
 PACKAGE = ROOT / "figclip_cli"
 FILES = sorted(PACKAGE.rglob("*.py"))
-STAGES = ("frames", "prompts", "adapt", "evaluate", "export")
+STAGES = ("frames", "prompts", "adapt", "evaluate", "heads", "export")
 # What a room may import from figclip_cli, besides itself and the modules beside the rooms.
 MAY_IMPORT = {
     "frames": {"models"},
@@ -23,6 +23,7 @@ MAY_IMPORT = {
     "models": set(),
     "adapt": {"models", "frames", "prompts"},
     "evaluate": {"models", "frames", "prompts"},
+    "heads": {"models", "frames", "prompts", "evaluate"},
     "export": {"models", "frames", "prompts"},
     "demo": {"models", *STAGES},
     "commands": {"models", "demo", *STAGES},

@@ -10,12 +10,12 @@ import torch
 from torch import Tensor, nn
 
 from figclip_cli.adapt.frames_on_device import choose_jpeg_decoder
-from figclip_cli.adapt.metrics_log import require_tensorboard
 from figclip_cli.adapt.options import AdaptOptions, Execution
 from figclip_cli.adapt.sources import ClipLists, Coverage, Source, SourceFiles, open_sources
 from figclip_cli.adapt.step import Model
 from figclip_cli.adapt.texts import kinds_of_negatives, used_negatives
 from figclip_cli.errors import UsageError
+from figclip_cli.metrics_log import require_tensorboard
 from figclip_cli.models.clip import Clip, load_clip
 from figclip_cli.models.contextualizer import ContextualizerConfig, VideoContextualizer
 from figclip_cli.models.lora import AdaptedModule, attach_lora

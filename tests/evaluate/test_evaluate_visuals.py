@@ -69,7 +69,7 @@ def encoded(monkeypatch):
 @pytest.mark.parametrize("pooling", POOLINGS)
 def test_packed_means_give_all_three_poolings(pooling):
     frames = torch.randn(7, 16, generator=torch.Generator().manual_seed(0)) * torch.arange(1.0, 8.0)[:, None]
-    packed = pack(frames)
+    packed = pack(frames, pooling)
     assert packed.norm() == pytest.approx(1.0, abs=1e-6)
     assert torch.allclose(unpack(packed, pooling), pool_frames(frames, pooling=pooling), atol=1e-6)
 

@@ -21,15 +21,16 @@ from figclip_cli.errors import InputError
 from figclip_cli.evaluate.visuals.packing import pack
 from figclip_cli.evaluate.visuals.source import LookSource, Pixels
 from figclip_cli.models.clip import Clip, autocast
+from figclip_cli.models.pooling import Pooling
 
 FRAMES_ON_GPU, FRAMES_ON_CPU = 256, 32
 _MOST_READERS = 8
 
 
 def encode_looks(
-    clip: Clip, source: LookSource, looks: Sequence[Any], *, precision: str
+    clip: Clip, source: LookSource, looks: Sequence[Any], *, precision: str, pooling: Pooling | None
 ) -> Iterator[tuple[int, Tensor | InputError]]:
-    """Yield the number of each look with its packed feature (2 D,) on the CPU, or with why it cannot be read."""
+    """Yield the number of each look with its packed feature on the CPU, or with why it cannot be read."""
     stream = _read_ahead(source, looks)
     size = FRAMES_ON_CPU if clip.device.type == "cpu" else FRAMES_ON_GPU
     waiting: deque[tuple[int, int]] = deque()  # looks whose frames are not all encoded, with how many they have
@@ -45,10 +46,10 @@ def encode_looks(
             joined = np.concatenate(pixels)
             encoded.append(_encode(clip, joined[:size], size, precision))
             pixels = [joined[size:]]
-            yield from _finished(waiting, encoded)
+            yield from _finished(waiting, encoded, pooling)
     if sum(map(len, pixels)):
         encoded.append(_encode(clip, np.concatenate(pixels), size, precision))
-    yield from _finished(waiting, encoded)
+    yield from _finished(waiting, encoded, pooling)
 
 
 @torch.no_grad()
@@ -58,7 +59,9 @@ def _encode(clip: Clip, pixels: Pixels, size: int, precision: str) -> Tensor:
         return clip.encode_frames(torch.from_numpy(filled)).float().cpu()[: len(pixels)]
 
 
-def _finished(waiting: deque[tuple[int, int]], encoded: list[Tensor]) -> Iterator[tuple[int, Tensor]]:
+def _finished(
+    waiting: deque[tuple[int, int]], encoded: list[Tensor], pooling: Pooling | None
+) -> Iterator[tuple[int, Tensor]]:
     """Yield the looks at the head of the queue whose frames are all encoded, and drop these frames."""
     if not encoded:
         return
@@ -66,7 +69,7 @@ def _finished(waiting: deque[tuple[int, int]], encoded: list[Tensor]) -> Iterato
     begin = 0
     while waiting and begin + waiting[0][1] <= len(features):
         number, count = waiting.popleft()
-        yield number, pack(features[begin : begin + count])
+        yield number, pack(features[begin : begin + count], pooling)
         begin += count
     encoded[:] = [features[begin:]]
 

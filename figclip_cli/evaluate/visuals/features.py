@@ -19,7 +19,7 @@ from torch import Tensor
 
 from figclip_cli.errors import InputError, VerificationError
 from figclip_cli.evaluate.visuals.encoding import encode_looks
-from figclip_cli.evaluate.visuals.packing import unpack
+from figclip_cli.evaluate.visuals.packing import columns, unpack
 from figclip_cli.evaluate.visuals.source import LookSource
 from figclip_cli.files import sha256_of_json
 from figclip_cli.models.clip import Clip
@@ -41,14 +41,14 @@ class VisualFeatures:
         looks: The looks that have a feature, in the order asked.
         failed: The others, with the reason.
         width: D.
-        pooling: How frames became one feature.
+        pooling: How frames became one feature; None where a look is one frame, whose raw feature it is.
         contents: (n, 2) uint64, hash of each look's content.
     """
 
     looks: tuple[Any, ...]
     failed: Mapping[Any, str]
     width: int
-    pooling: Pooling
+    pooling: Pooling | None
     contents: Hashes
     _shards: Sequence[Shard]
     _places: npt.NDArray[np.int64]
@@ -63,7 +63,7 @@ class VisualFeatures:
     def take(self, index: Tensor) -> Tensor:
         """Return the features at ``index`` (n,) int64, (n, D) float32 on the CPU."""
         places = self._places[index.cpu().numpy()]
-        packed = torch.empty(len(places), 2 * self.width)
+        packed = torch.empty(len(places), columns(self.width, self.pooling))
         start = 0
         for shard in self._shards:
             here = np.flatnonzero((places >= start) & (places < start + len(shard)))
@@ -83,8 +83,8 @@ class VisualFeatures:
         return self.rows(0, len(self))
 
 
-def visual_key(clip: Clip, precision: str) -> str:
-    """Return 32 hex digits of all that a feature depends on beside the pixels."""
+def visual_key(clip: Clip, precision: str, *, raw: bool = False) -> str:
+    """Return 32 hex digits of all that a kept row depends on beside the pixels."""
     about = {
         "version": _KEY_VERSION,
         "weights": clip.sha256,
@@ -96,7 +96,7 @@ def visual_key(clip: Clip, precision: str) -> str:
         "precision": precision,
         "device": clip.device.type,
     }
-    return sha256_of_json(about)[:32]
+    return sha256_of_json({**about, "raw": True} if raw else about)[:32]
 
 
 def visual_features(
@@ -104,7 +104,7 @@ def visual_features(
     source: LookSource,
     looks: Sequence[Any],
     *,
-    pooling: Pooling,
+    pooling: Pooling | None,
     precision: str = "fp32",
     cache: Path | None = None,
     reporter: Reporter = SILENT,
@@ -113,6 +113,7 @@ def visual_features(
 
     Args:
         looks: Distinct looks that ``source`` reads.
+        pooling: How frames become one feature; None for the raw features of looks that are one frame each.
         cache: Features are kept in ``.figclip/visual-features/`` in this folder, for all runs; None keeps nothing.
 
     Returns:
@@ -121,8 +122,9 @@ def visual_features(
     Raises:
         VerificationError: The model gives a feature that is not finite, or zero.
     """
-    key = visual_key(clip, precision)
-    store = FeatureStore(None if cache is None else cache / CACHE_FOLDER / key, key, 2 * clip.width, reporter)
+    key = visual_key(clip, precision, raw=pooling is None)
+    kept_in = None if cache is None else cache / CACHE_FOLDER / key
+    store = FeatureStore(kept_in, key, columns(clip.width, pooling), reporter)
     known, failed = _identified(source, looks, reporter)
     hashes = content_hashes(list(known.values()))
     shards = store.shards()
@@ -133,7 +135,7 @@ def visual_features(
     missing = np.flatnonzero(places < 0)
     _, first = np.unique(hashes[missing], axis=0, return_index=True)  # equal pixels under two names: encoded once
     todo = missing[np.sort(first)]
-    for rows, features in _pieces(clip, source, names, todo, precision, failed, reporter):
+    for rows, features in _pieces(clip, source, names, todo, precision, pooling, failed, reporter):
         shards.append(store.add(np.ascontiguousarray(hashes[rows]), features))
     places[missing] = locate(shards, hashes[missing])
     kept = np.flatnonzero(places >= 0)
@@ -164,6 +166,7 @@ def _pieces(
     names: Sequence[Any],
     missing: npt.NDArray[np.int64],
     precision: str,
+    pooling: Pooling | None,
     failed: dict[Any, str],
     reporter: Reporter,
 ) -> Iterator[tuple[npt.NDArray[np.int64], Tensor]]:
@@ -174,7 +177,8 @@ def _pieces(
     begun = time.monotonic()
     with reporter.track(f"encode {source.unit} with {clip.name}", len(missing), source.unit) as progress:
         try:
-            for number, found in encode_looks(clip, source, [names[row] for row in missing], precision=precision):
+            wanted = [names[row] for row in missing]
+            for number, found in encode_looks(clip, source, wanted, precision=precision, pooling=pooling):
                 progress.advance(failed=int(isinstance(found, InputError)))
                 if isinstance(found, InputError):
                     failed[names[missing[number]]] = found.message
@@ -205,7 +209,7 @@ class _Piece:
         self.features.append(feature)
 
     def finished(self) -> tuple[npt.NDArray[np.int64], Tensor]:
-        """Return row numbers with the packed features, (n, 2 D)."""
+        """Return row numbers with the packed features."""
         return np.array(self.rows), _checked(self.clip, self.features)
 
 

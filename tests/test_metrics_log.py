@@ -10,7 +10,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from figclip_cli.adapt.metrics_log import MetricsLog
+from figclip_cli.metrics_log import MetricsLog
 from figclip_cli.errors import MachineError, UsageError
 
 

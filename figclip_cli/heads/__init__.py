@@ -1,0 +1,1 @@
+"""Task heads: small networks over frozen features, trained by ``train-head``, used by ``predict``."""
