@@ -92,6 +92,8 @@ VERBS = (
     ["adapt", "--help"],
     ["evaluate", "--help"],
     ["evaluate", "retrieval", "--help"],
+    ["evaluate", "situation", "--help"],
+    ["evaluate", "dense-captioning", "--help"],
     ["compare", "--help"],
     ["search", "--help"],
     ["embed", "--help"],

@@ -10,7 +10,9 @@ import typer
 
 from figclip_cli.commands.evaluate_action import action
 from figclip_cli.commands.evaluate_compositional import compositional
+from figclip_cli.commands.evaluate_dense_captioning import dense_captioning
 from figclip_cli.commands.evaluate_output import FramesFlag, OutputOptions, finish
+from figclip_cli.commands.evaluate_situation import situation
 from figclip_cli.commands.option_flags import options_from, with_flags_of
 from figclip_cli.commands.scored_model import (
     ScoredModelOptions,
@@ -120,3 +122,5 @@ def _default_captions() -> Path:
 app.command("retrieval")(verb(retrieval))
 app.command("action")(verb(action))
 app.command("compositional")(verb(compositional))
+app.command("dense-captioning")(verb(dense_captioning))
+app.command("situation")(verb(situation))

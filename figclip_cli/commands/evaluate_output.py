@@ -25,13 +25,41 @@ FramesFlag = Annotated[list[Path] | None, typer.Option("--frames", help="Frames 
 
 
 @dataclass(frozen=True)
-class OutputOptions:
-    """What is written beside the table; see each field's help."""
+class ResultOptions:
+    """What every task writes beside its table; see each field's help."""
 
     output: Path | None = flag(None, "Results JSON. Default: results/TASK-DATA-MODEL.json", _OUTPUT, also="-o")
     overwrite: bool = flag(False, "Replace existing results and their samples.", _OUTPUT)
     samples: bool = flag(True, "Write every item's outcome beside the results, for figclip compare.", _OUTPUT)
     groups: bool = flag(False, "Also print the numbers of each relation, kind, class or split.", _OUTPUT)
+
+    def place(self, terminal: Terminal, name: str, inputs: Sequence[Path | Sequence[Path] | str | None]) -> Path:
+        """Return where the results go, after checking that they can be written.
+
+        Args:
+            name: TASK-DATA-MODEL.
+            inputs: What the flags name to be read, which is never overwritten.
+
+        Raises:
+            UsageError: They or their samples are there already, or are an input.
+            MachineError: They cannot be written there.
+        """
+        from figclip_cli.evaluate.results import samples_path
+        from figclip_cli.files import check_output, named_files, shortened
+
+        stem = shortened(name, _LONGEST_STEM_BYTES)
+        output = terminal.default(self.output, Path("results") / f"{stem}.json", "results")
+        read = named_files(*inputs)
+        check_output(output, overwrite=self.overwrite, inputs=read)
+        if self.samples:
+            check_output(samples_path(output), overwrite=self.overwrite, inputs=read)
+        return output
+
+
+@dataclass(frozen=True)
+class OutputOptions(ResultOptions):
+    """What is written beside the table of a model's results; see each field's help."""
+
     clip_benchmark: Path | None = flag(None, "Also write CLIP_benchmark-style records to this folder.", _OUTPUT)
     cache: bool = flag(True, "Use and keep features in .figclip/ in the current folder.", _OUTPUT)
 
@@ -56,15 +84,9 @@ class OutputOptions:
             UsageError: They or their samples are there already, or are an input.
             MachineError: They or the records cannot be written there.
         """
-        from figclip_cli.evaluate.results import samples_path
-        from figclip_cli.files import check_output, named_files, require_writable, shortened
+        from figclip_cli.files import require_writable
 
-        stem = shortened(f"{task}-{dataset}-{run.name if run else 'base'}", _LONGEST_STEM_BYTES)
-        output = terminal.default(self.output, Path("results") / f"{stem}.json", "results")
-        read = named_files(*inputs)
-        check_output(output, overwrite=self.overwrite, inputs=read)
-        if self.samples:
-            check_output(samples_path(output), overwrite=self.overwrite, inputs=read)
+        output = self.place(terminal, f"{task}-{dataset}-{run.name if run else 'base'}", inputs)
         if self.clip_benchmark is not None:
             require_writable(self.clip_benchmark / "record.json")
         return output

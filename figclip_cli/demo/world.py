@@ -1,4 +1,4 @@
-"""Write the synthetic world as files: videos, annotation in VidSitu's format, split lists, coarse captions."""
+"""Write the synthetic world as files: videos, annotation as VidSitu has it, split lists, coarse and dense captions."""
 
 from __future__ import annotations
 
@@ -7,15 +7,15 @@ from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
+from figclip_cli.demo.dense_captions import write_dense_captions
 from figclip_cli.demo.render import draw_clip, write_mp4
-from figclip_cli.demo.scenario import SPLITS, ClipPlan, Event, plan_clip
+from figclip_cli.demo.scenario import SPLITS, ClipPlan, plan_clip
+from figclip_cli.demo.vidsitu_folder import annotate, write_vidsitu_folder
+from figclip_cli.demo.wording import with_article
 from figclip_cli.errors import UsageError, nearest
 from figclip_cli.files import write_json
 from figclip_cli.reporting import SILENT, Reporter
-
-_THIRD_EVENT = 2
 
 
 @dataclass(frozen=True)
@@ -26,11 +26,17 @@ class WorldFiles:
         videos: Folder of mp4 files, by split.
         annotations: ``vsann_SPLIT_lb.json``, by split.
         captions: ``captions_test.csv``: what is to be seen in each test clip, but not what happens.
+        vidsitu: Folder as VidSitu publishes its annotation, with all annotators of ``valid`` and ``test``.
+        dense: ``dense/SPLIT.json``, by split: segments of each clip and a sentence for each, in ActivityNet's format.
+        dense_second: ``dense/SPLIT_2.json`` of ``valid`` and ``test``, by split: the same told by someone else.
     """
 
     videos: dict[str, Path]
     annotations: dict[str, Path]
     captions: Path
+    vidsitu: Path
+    dense: dict[str, Path]
+    dense_second: dict[str, Path]
 
 
 def write_world(folder: Path, *, seed: int, counts: Mapping[str, int], reporter: Reporter = SILENT) -> WorldFiles:
@@ -61,36 +67,21 @@ def write_world(folder: Path, *, seed: int, counts: Mapping[str, int], reporter:
     for split, of_split in plans.items():
         write_json(annotations[split], [annotate(plan) for plan in of_split])
         write_json(folder / f"vseg_split_{split}_lb.json", [plan.clip_id for plan in of_split])
+        write_vidsitu_folder(folder / "vidsitu", split, of_split)
     captions = folder / "captions_test.csv"
     _write_captions(captions, plans.get("test", []))
-    return WorldFiles(videos, annotations, captions)
+    dense, second = _write_dense(folder / "dense", plans)
+    return WorldFiles(videos, annotations, captions, folder / "vidsitu", dense, second)
 
 
-def annotate(plan: ClipPlan) -> dict[str, Any]:
-    """Return a clip's record in the format of VidSitu's ``vsann_*_lb.json``."""
-    record: dict[str, Any] = {}
-    for index, event in enumerate(plan.events):
-        args = _args(event, plan.scene)
-        record[f"Ev{index + 1}"] = {
-            "vid_uid": plan.clip_id.removeprefix("v_").removesuffix("_seg_0_10"),
-            "vid_seg_int": plan.clip_id,
-            "Verb": f"{event.verb.word} ({event.verb.agent_role})",
-            "VerbID": event.verb.sense,
-            "Arg_List": {key: position for position, key in enumerate(args)},
-            "Args": args,
-            **({} if index == _THIRD_EVENT else {"EvRel": "NoRel"}),
-        }
-    return record
-
-
-def _args(event: Event, scene: str) -> dict[str, str]:
-    args = {f"Arg0 ({event.verb.agent_role})": event.agent.name}
-    if event.patient is not None:
-        args[f"Arg1 ({event.verb.patient_role})"] = event.patient.name
-    args["ArgM (direction)"] = event.direction
-    args["ArgM (manner)"] = event.manner
-    args["Scene of the Event"] = scene
-    return args
+def _write_dense(folder: Path, plans: Mapping[str, Sequence[ClipPlan]]) -> tuple[dict[str, Path], dict[str, Path]]:
+    first = {split: folder / f"{split}.json" for split in plans}
+    second = {split: folder / f"{split}_2.json" for split in plans if split != "train"}
+    for split, path in first.items():
+        write_dense_captions(path, plans[split])
+    for split, path in second.items():
+        write_dense_captions(path, plans[split], second=True)
+    return first, second
 
 
 def coarse_caption(plan: ClipPlan) -> str:
@@ -98,11 +89,6 @@ def coarse_caption(plan: ClipPlan) -> str:
     actors = dict.fromkeys(a.name for event in plan.events for a in (event.agent, event.patient) if a is not None)
     names = [with_article(name) for name in sorted(actors)]
     return f"{', '.join(names[:-1])} and {names[-1]}, {plan.scene}" if len(names) > 1 else f"{names[0]}, {plan.scene}"
-
-
-def with_article(name: str) -> str:
-    """Return a noun phrase with its indefinite article."""
-    return f"{'an' if name[0] in 'aeiou' else 'a'} {name}"
 
 
 def _write_captions(path: Path, plans: Sequence[ClipPlan]) -> None:

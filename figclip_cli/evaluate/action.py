@@ -20,14 +20,8 @@ from figclip_cli.evaluate.datasets.prompt_sets import (
     texts_of,
 )
 from figclip_cli.evaluate.encoders import Encoder, Encoding
-from figclip_cli.evaluate.evaluation import (
-    SCORES,
-    Evaluation,
-    each_model,
-    failed_names,
-    model_facts,
-    split_present,
-)
+from figclip_cli.evaluate.evaluation import Evaluation
+from figclip_cli.evaluate.looked_at import SCORES, each_model, failed_names, model_facts, split_present
 from figclip_cli.evaluate.metrics.classification import Classified, classify, score_matrix
 from figclip_cli.evaluate.metrics.ranking import Ties
 from figclip_cli.evaluate.results import Results

@@ -12,15 +12,8 @@ import torch
 from figclip_cli.evaluate.compositional_numbers import CompositionalNumbers, Scored
 from figclip_cli.evaluate.datasets.choices import Choice, Compositional, Look
 from figclip_cli.evaluate.encoders import Encoder, Encoding
-from figclip_cli.evaluate.evaluation import (
-    SCORES,
-    Evaluation,
-    each_model,
-    failed_names,
-    model_facts,
-    name_of,
-    split_present,
-)
+from figclip_cli.evaluate.evaluation import Evaluation
+from figclip_cli.evaluate.looked_at import SCORES, each_model, failed_names, model_facts, name_of, split_present
 from figclip_cli.evaluate.metrics.choices import choice_outcomes, winoground_outcomes
 from figclip_cli.evaluate.metrics.exact_scores import exact_scores
 from figclip_cli.evaluate.results import Results

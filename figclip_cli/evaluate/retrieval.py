@@ -12,14 +12,8 @@ from torch import Tensor
 
 from figclip_cli.evaluate.datasets.captions import Captions, Query
 from figclip_cli.evaluate.encoders import Encoder, Encoding
-from figclip_cli.evaluate.evaluation import (
-    SCORES,
-    Evaluation,
-    each_model,
-    failed_names,
-    model_facts,
-    split_present,
-)
+from figclip_cli.evaluate.evaluation import Evaluation
+from figclip_cli.evaluate.looked_at import SCORES, each_model, failed_names, model_facts, split_present
 from figclip_cli.evaluate.metrics.ranking import Ranks
 from figclip_cli.evaluate.metrics.streamed_ranks import Rows, TensorRows, streamed_ranks
 from figclip_cli.evaluate.results import Results

@@ -39,13 +39,12 @@ class Validation:
 
 
 class HeadTask(Protocol):
-    """What is trained.
+    """What is trained."""
 
-    Attributes:
-        module: The head; its parameters are trained.
-    """
-
-    module: nn.Module
+    @property
+    def module(self) -> nn.Module:
+        """The head; its parameters are trained."""
+        ...
 
     def steps(self) -> int:
         """Return the number of batches of an epoch."""

@@ -16,7 +16,9 @@ import pytest
 
 from figclip_cli.demo.render import EVENT_SECONDS, FRAMES_PER_SECOND, SIZE, Stage, draw, draw_clip, write_mp4
 from figclip_cli.demo.scenario import EVENTS, SCENES, SPLITS, VERBS, Actor, Event, plan_clip, split_of
-from figclip_cli.demo.world import annotate, coarse_caption, with_article, write_world
+from figclip_cli.demo.vidsitu_folder import annotate
+from figclip_cli.demo.wording import with_article
+from figclip_cli.demo.world import coarse_caption, write_world
 from figclip_cli.errors import MachineError
 from figclip_cli.prompts import PromptOptions, build, read_prompts
 from figclip_cli.prompts.annotations import read_annotations, read_split
@@ -57,7 +59,8 @@ def test_the_same_seed_gives_the_same_text_files(world, tmp_path):
 
 def test_a_clip_does_not_depend_on_how_many_there_are_or_on_python_hashing(world):
     code = (
-        "import json\nfrom figclip_cli.demo.scenario import plan_clip\nfrom figclip_cli.demo.world import annotate\n"
+        "import json\nfrom figclip_cli.demo.scenario import plan_clip\n"
+        "from figclip_cli.demo.vidsitu_folder import annotate\n"
         "print(json.dumps(annotate(plan_clip(0, 'train', 2))))"
     )
     environment = {**os.environ, "PYTHONHASHSEED": "12345"}

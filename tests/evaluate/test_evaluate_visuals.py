@@ -193,7 +193,7 @@ def test_an_unknown_way_of_resizing_is_refused(images):
 
 def test_a_picture_that_changes_between_two_models_is_noticed(clip, images):
     from figclip_cli.evaluate.encoders import Encoding, encoders
-    from figclip_cli.evaluate.evaluation import require_same_looks
+    from figclip_cli.evaluate.looked_at import require_same_looks
 
     looks = [("val/0.png", None), ("val/1.png", None)]
     encoder = next(encoders(clip, None, Encoding(STORED)))
