@@ -154,6 +154,25 @@ def check_output(path: Path, *, overwrite: bool, inputs: Iterable[Path] = ()) ->
     refuse_existing(path, overwrite=overwrite)
 
 
+def refuse_same_outputs(**outputs: Path | None) -> None:
+    """Refuse two outputs of one command that are the same file, whether it is there already or not.
+
+    Args:
+        outputs: What each is called, with its path or None.
+
+    Raises:
+        UsageError: Names the two.
+    """
+    taken: dict[Path, str] = {}
+    for name, path in outputs.items():
+        if path is None:
+            continue
+        other = taken.setdefault(path.resolve(), name)
+        if other != name:
+            said = f"the {other.replace('_', ' ')} and the {name.replace('_', ' ')}"
+            raise UsageError(f"{said} would both be {path}", "give one of them another name")
+
+
 def require_writable(path: Path) -> None:
     """Refuse a file that could not be written; nothing is made or left behind.
 

@@ -200,13 +200,13 @@ class RunFolder:
 def newest_finished_run(runs: Path = DEFAULT_RUNS) -> RunFolder | None:
     """Return the run whose ``DONE`` is newest, or None where there is none."""
     done = newest_done(runs)
-    return None if done is None else RunFolder(done)
+    return RunFolder(done[0]) if done else None
 
 
-def newest_done(folder: Path) -> Path | None:
-    """Return the folder in ``folder`` whose ``DONE`` is newest, or None where there is none."""
+def newest_done(folder: Path) -> list[Path]:
+    """Return the folders in ``folder`` that have a ``DONE``, the newest first."""
     done = sorted(folder.glob("*/DONE"), key=lambda file: (file.stat().st_mtime_ns, file.parent.name))
-    return done[-1].parent if done else None
+    return [file.parent for file in reversed(done)]
 
 
 def environment() -> dict[str, Any]:

@@ -90,6 +90,10 @@ VERBS = (
     ["audit-negatives", "--help"],
     ["schema", "--help"],
     ["adapt", "--help"],
+    ["train-head", "situation", "--help"],
+    ["train-head", "dense-captioning", "--help"],
+    ["predict", "situation", "--help"],
+    ["predict", "dense-captioning", "--help"],
     ["evaluate", "--help"],
     ["evaluate", "retrieval", "--help"],
     ["evaluate", "situation", "--help"],
@@ -139,6 +143,18 @@ def test_the_version_is_said_once_and_the_changelog_agrees(figclip):
     assert headings[0] == "## Unreleased"
 
 
+def test_the_list_of_verbs_says_what_each_verb_says_of_itself():
+    from typer.main import get_command
+
+    from figclip_cli.app import VERBS, app
+
+    commands = get_command(app).commands
+    assert list(commands) == list(VERBS)
+    for name, (_, said) in VERBS.items():
+        assert commands[name].name == name
+        assert " ".join(commands[name].help.split("\n\n")[0].split()) == said
+
+
 def test_an_unknown_verb_and_flag_are_usage_errors(figclip):
     assert figclip("extract").returncode == 2
     assert figclip("adapt", "--rnak", "8").returncode == 2
@@ -152,6 +168,8 @@ def test_help_lists_the_verbs_in_stage_order(figclip):
         "audit-negatives",
         "schema",
         "adapt ",
+        "train-head",
+        "predict",
         "evaluate",
         "compare",
         "search",

@@ -17,6 +17,7 @@ from figclip_cli.files import (
     named_files,
     read_json,
     refuse_existing,
+    refuse_same_outputs,
     replacing,
     require_file,
     require_writable,
@@ -217,3 +218,11 @@ def test_json_that_python_cannot_hold_is_refused_in_one_line(tmp_path, text, sai
     (tmp_path / "x.json").write_text(text)
     with pytest.raises(InputError, match=said):
         read_json(tmp_path / "x.json", "annotation")
+
+
+def test_two_outputs_are_never_one_file(tmp_path):
+    (tmp_path / "link").symlink_to(tmp_path)
+    refuse_same_outputs(results=tmp_path / "a", page=tmp_path / "b", samples=None)
+    for other in (tmp_path / "x" / ".." / "a", tmp_path / "link" / "a"):
+        with pytest.raises(UsageError, match="the results and the web page would both be"):
+            refuse_same_outputs(results=tmp_path / "a", web_page=other)

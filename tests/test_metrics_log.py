@@ -10,8 +10,8 @@ from types import SimpleNamespace
 
 import pytest
 
-from figclip_cli.metrics_log import MetricsLog
 from figclip_cli.errors import MachineError, UsageError
+from figclip_cli.metrics_log import MetricsLog
 
 
 def line(step, **more):

@@ -27,7 +27,7 @@ from figclip_cli.console import Terminal
 from figclip_cli.evaluate.protocols import ProtocolOptions
 from figclip_cli.evaluate.task_options import RetrievalOptions
 
-app = typer.Typer(help="Score base and adapted models.", no_args_is_help=True)
+app = typer.Typer(help="Score base and adapted models.", no_args_is_help=True, add_completion=False)
 _CAPTIONS = "Captions"
 
 

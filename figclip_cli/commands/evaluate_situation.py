@@ -15,7 +15,7 @@ from figclip_cli.commands.option_flags import options_from, with_flags_of
 from figclip_cli.commands.situation_page_options import SituationPageOptions
 from figclip_cli.commands.tables import groups_table, results_table
 from figclip_cli.console import Terminal
-from figclip_cli.errors import PartialError, UsageError
+from figclip_cli.errors import PartialError
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -107,8 +107,8 @@ def situation(
     read = (predictions, base, files, train_annotations, prediction_files([*predictions, *(base or ())]))
     stem = files[0].stem.removeprefix("vseg_split_").removesuffix("_lb")
     output = options.place(terminal, f"situation-{stem}-{predictions_name(predictions)}", read)
-    _check_official(official_json, output, read, overwrite=options.overwrite)
-    page.check(inputs.split, (*read, output, official_json), overwrite=options.overwrite)
+    _check_official(official_json, page.page, output, options, read)
+    page.check(inputs.split, read, overwrite=options.overwrite)
     evaluation = evaluate_situation(inputs, terminal)
     results = evaluation.write(output, samples=options.samples)
     page.write(terminal, inputs)
@@ -118,16 +118,17 @@ def situation(
     terminal.result(results.as_document(), *tables, text=str(output), then=_missing(results, output))
 
 
-def _check_official(path: Path | None, output: Path, inputs: Sequence[Any], *, overwrite: bool) -> None:
-    """Refuse official numbers that would replace the results, their samples or an input."""
+def _check_official(
+    official: Path | None, page: Path | None, output: Path, options: ResultOptions, inputs: Sequence[Any]
+) -> None:
+    """Refuse official numbers that cannot be written, and outputs that would replace each other."""
     from figclip_cli.evaluate.results import samples_path
-    from figclip_cli.files import check_output, named_files
+    from figclip_cli.files import check_output, named_files, refuse_same_outputs
 
-    if path is None:
-        return
-    if path.absolute() in (output.absolute(), samples_path(output).absolute()):
-        raise UsageError(f"--official-json and the results are both {path}", "give one another name")
-    check_output(path, overwrite=overwrite, inputs=named_files(*inputs))
+    samples = samples_path(output) if options.samples else None
+    refuse_same_outputs(results=output, samples=samples, official_numbers=official, page=page)
+    if official is not None:
+        check_output(official, overwrite=options.overwrite, inputs=named_files(*inputs))
 
 
 def _truth_files(

@@ -59,9 +59,10 @@ class DenseCaptioningOptions:
             UsageError: One is no number between 0 and 1, or is named twice.
         """
         made = tuple(_threshold(text) for text in self.tiou)
-        twice = next((one for one in made if made.count(one) > 1), None)
+        names = [f"{one:g}" for one in made]  # what each is called in results
+        twice = next((name for name in names if names.count(name) > 1), None)
         if twice is not None:
-            raise UsageError(f"--tiou names {twice:g} twice", "leave one out")
+            raise UsageError(f"--tiou names {twice} twice", "leave one out")
         return made
 
 

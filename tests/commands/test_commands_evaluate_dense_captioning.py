@@ -103,6 +103,7 @@ def test_json_is_one_document_and_quiet_says_nothing(here):
         (("--annotations", "old.json"), 3, "annotation file old.json, video 'version' is 'VERSION 1.0'"),
         (("--predictions", "val_1.json"), 3, "'results' is missing"),
         (("--split", "validation"), 2, "has no splits"),
+        (("--tiou", "0.3,0.3000001"), 2, "--tiou names 0.3 twice"),
         (("--tiou", "0.5,2"), 2, "--tiou 2 is not a number between 0 and 1"),
         (("--base", "predictions/dense-captions.json"), 2, "have the same content"),
         (("--annotations", "val_1.json", "--annotations", "val_1.json"), 3, "have the same content"),

@@ -156,7 +156,7 @@ def test_single_files_pickles_and_json_output(here, run):
 def test_missing_clips_are_refused_or_counted_as_wrong(here, run):
     put(here / "predictions" / "roles.json", predictions(good=True)["roles"][1:] * 2)
     refused = run()
-    assert refused.exit_code == 3 and "has no roles of 1 of 4 clips, the first is v_a_seg_0_10" in refused.stderr
+    assert refused.exit_code == 3 and "has no roles of 1 of 4 clips, the first is 'v_a_seg_0_10'" in refused.stderr
     assert "--allow-missing" in refused.stderr and not (here / "results").exists()
     done = run("--allow-missing")
     assert done.exit_code == 4, done.stderr
@@ -181,8 +181,14 @@ def test_missing_clips_are_refused_or_counted_as_wrong(here, run):
         (["--annotations", "vinfo_valid_lb.json"], 3, "vinfo_valid_lb.json, record 0: Ev1 is missing"),
         (["--vinfo", "vsann_valid_lb.json"], 3, "vsann_valid_lb.json, record 0: vid_seg_int is missing"),
         (["-o", "vsann_valid_lb.json", "--overwrite"], 2, "is an input of this command"),
-        (["-o", "r.json", "--official-json", "r.json"], 2, "--official-json and the results are both"),
+        (["-o", "r.json", "--official-json", "r.json"], 2, "the results and the official numbers would both be r.json"),
         (["--official-json", "predictions/verbs.json", "--overwrite"], 2, "is an input of this command"),
+        (["-o", "new/r.json", "--official-json", "new/../new/r.json"], 2, "would both be"),
+        (["-o", "r.html", "--page", "r.html"], 2, "the results and the page would both be r.html"),
+        (["--official-json", "p.html", "--page", "p.html"], 2, "the official numbers and the page would both be"),
+        (["-o", "r", "--official-json", "r-samples.jsonl"], 2, "the samples and the official numbers would both"),
+        (["--annotations", "none.json"], 3, "annotation file none.json does not exist"),
+        (["--base", "predictions"], 2, "--base and --predictions have the same content"),
     ],
 )
 def test_what_cannot_be_meant_is_refused_in_one_line(here, run, words, code, said):

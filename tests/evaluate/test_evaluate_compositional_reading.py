@@ -127,7 +127,7 @@ def test_a_file_given_twice_and_a_misnamed_file_are_refused(tmp_path):
         ("sugarcrepe", "add_att.json", "[" * 100_000, "nested too deep"),
         ("winoground", "examples.jsonl", json.dumps(example()) + "\n7", "line 2: not a JSON object"),
         ("winoground", "examples.json", {"0": example()}, "expected a JSON list"),
-        ("winoground", "examples.json", [example(), example()], "names winoground/0 twice"),
+        ("winoground", "examples.json", [example(), example()], "names 'winoground/0' twice"),
         ("winoground", "examples.json", [example(True)], "'id' is true"),
         ("winoground", "examples.json", [example(image_1={"bytes": "x"})], "'image_1' is an object"),
         ("winoground", "examples.json", [example(collapsed_tag=3)], "'collapsed_tag' is 3"),

@@ -78,7 +78,7 @@ def test_the_real_lists_have_their_published_lengths(shared_data):
         ("\n \n", "has no ids"),
         ("video_id\n", "has no ids"),
         ("[]", "has no ids"),
-        ("a\nb\na.mp4\n", "names a twice"),
+        ("a\nb\na.mp4\n", "names 'a' twice"),
         ("a\n/\n", "line 2: empty id"),
         ("video_id,n\na,1\n,2\n", "line 3: empty id"),
         ("n,video_id\n1,a\n2\n", "line 3: 1 columns, the header has 2"),
@@ -175,7 +175,7 @@ def test_csv_rows_are_numbered_by_their_last_line():
 
 def test_repeated_ids_are_named():
     refuse_repeated(["a", "b"], "list")
-    with pytest.raises(InputError, match="list names b twice"):
+    with pytest.raises(InputError, match="list names 'b' twice"):
         refuse_repeated(["a", "b", "c", "b", "a"], "list")
 
 

@@ -143,11 +143,12 @@ def test_the_hash_is_of_all_files(world, folder):
     ("document", "said"),
     [
         ({}, "an object, not a list of clip ids"),
-        ([], "a list, not a list of clip ids"),
+        ([], "is an empty list"),
+        (["a", "\ud800"], "entry 1 has half of a surrogate pair"),
         (["a", 3], "entry 1: 3, not a clip id"),
         (["a", ""], "entry 1: '', not a clip id"),
         (["a", None], "entry 1: null, not a clip id"),
-        (["a", "b", "a"], "names a twice"),
+        (["a", "b", "a"], "names 'a' twice"),
     ],
 )
 def test_splits_that_are_refused(tmp_path, document, said):
@@ -355,7 +356,7 @@ def test_broken_predictions_are_refused_with_file_record_and_key(tmp_path, kind,
 
 def test_files_that_are_no_predictions(tmp_path):
     for content, said in (
-        ("{}", "an object, not a list"), ("[]", "a list, not a list of records"), ("[3]", "record 0 has none of"),
+        ("{}", "an object, not a list"), ("[]", "is an empty list"), ("[3]", "record 0 has none of"),
         ('[{"ann_idx": 0}]', "record 0 has none of pred_vbs_ev, vb_output, pred_evrels_ev"), ("nan", "not JSON"),
         ("[" * 100_000, "nested too deep"), ('[{"ann_idx": 0, "ann_idx": 1}]', "twice"),
     ):  # fmt: skip
@@ -369,7 +370,7 @@ def test_files_that_are_no_predictions(tmp_path):
 def test_a_clip_without_a_record_is_refused_unless_it_may_be(tmp_path):
     file = put(tmp_path / "p.json", [{**good("verbs"), "ann_idx": 1}])
     message = refused(InputError, read_predictions, [file], ["v_a", "v_b"])
-    assert "no verbs of 1 of 2 clips" in message and "v_a (ann_idx 0)" in message and "--allow-missing" in message
+    assert "no verbs of 1 of 2 clips" in message and "'v_a' (ann_idx 0)" in message and "--allow-missing" in message
     found = read_predictions([file], ["v_a", "v_b"], allow_missing=True)
     assert found.verbs[0] is None and found.missing() == {0: ["verbs"]}
 

@@ -290,6 +290,7 @@ def test_soda_and_meteor_are_their_definitions(tmp_path, fake_meteor, swapped, w
     assert numbers["SODA_c"].value == pytest.approx(f1, abs=1e-9)
     assert numbers["SODA_c precision"].value == pytest.approx(precision, abs=1e-9)
     assert numbers["SODA_c recall"].value == pytest.approx(recall, abs=1e-9)
+    assert numbers["SODA_c"].n == len(scores)
     groups = in_groups(made)
     for tiou in TIOUS:
         expected = naive_language(

@@ -344,7 +344,16 @@ def test_missing_clips_count_as_wrong_and_are_listed(pair):
                 key = next(key for key in record if key != "ann_idx")
                 nothing = {"pred_vbs_ev": [[]] * 5, "vb_output": said_of({}), "pred_evrels_ev": [[""] * 3] * 4}
                 record[key] = nothing[key]
-    assert evaluation.official() == small.evaluate(predictions=empty).official()
+    found, said_nothing = evaluation.official(), small.evaluate(predictions=empty).official()
+    for name, number in found.items():
+        if "rouge" in name:  # nothing is as good as an annotator's empty text, no record at all is not
+            assert number <= said_nothing[name]
+        else:
+            assert number == said_nothing[name], name
+    assert found["rouge"] < said_nothing["rouge"]
+    roles = [sample for sample in evaluation.samples() if sample.part == "roles" and sample.look == world.split[4]]
+    assert "" in {sample.text for sample in roles}
+    assert not any(sample.outcomes["base"].right for sample in roles)
 
 
 def test_two_models_are_compared_and_both_are_the_numbers_they_have_alone(pair):
@@ -367,8 +376,11 @@ def test_two_models_are_compared_and_both_are_the_numbers_they_have_alone(pair):
 
 def test_equal_models_do_not_differ(pair):
     small, world = pair
-    kinds = world.predictions(1)
-    for metric in small.evaluate(base=kinds, predictions=kinds).results.metrics:
+    kinds = world.predictions(1, repeated=False)
+    with pytest.raises(UsageError, match="have the same content"):
+        small.evaluate(base=kinds, predictions=kinds)
+    backwards = {kind: records[::-1] for kind, records in kinds.items()}
+    for metric in small.evaluate(base=kinds, predictions=backwards).results.metrics:
         assert (metric.delta, metric.delta_standard_error, metric.p_value) == (0.0, 0.0, 1.0), metric.name
 
 
@@ -451,3 +463,15 @@ def test_results_can_be_read_again_and_compared(pair, tmp_path):
     assert (verbs.accuracy_a, verbs.accuracy_b) == pytest.approx((found.base_value, found.value))
     relations = next(count for count in compared.parts if count.name == "relations")
     assert relations.accuracy_b == pytest.approx(by_name(evaluation)["relation acc@1"].value)
+
+
+def test_predictions_that_cannot_be_meant_are_told(pair):
+    small, world = pair
+    predictions = world.predictions(1)
+    words = [{**one, "pred_vbs_ev": [["walk"]] * 5} for one in predictions["verbs"]]
+    notes = small.evaluate(predictions={"verbs": words}).results.protocol["notes"]
+    assert any("not one predicted verb is a sense" in note and "'walk'" in note for note in notes)
+    assert any("fewer than 5 predicted verbs: 150" in note for note in notes)
+    odd = [{**one, "pred_evrels_ev": [["causes"] * 3] * 4} for one in predictions["relations"]]
+    with pytest.raises(InputError, match="'causes' is not a relation"):
+        small.evaluate(predictions={"relations": odd})

@@ -209,7 +209,7 @@ def refuse_repeated(ids: Sequence[str], where: str) -> None:
     seen: set[str] = set()
     for name in ids:
         if name in seen:
-            raise InputError(f"{where} names {name} twice", "leave one of the two out")
+            raise InputError(f"{where} names {quoted(name)} twice", "leave one of the two out")
         seen.add(name)
 
 

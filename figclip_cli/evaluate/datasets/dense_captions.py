@@ -24,6 +24,7 @@ from figclip_cli.evaluate.datasets.dense_events import (
     seconds_of,
     segment_of,
     sentence_of,
+    video_id_of,
 )
 from figclip_cli.files import sha256_of_file
 
@@ -94,6 +95,8 @@ def read_dense_captions(path: Path, *, split: str | None = None) -> DenseCaption
         if split is not None:
             raise UsageError(f"{path} has no splits, so --split {split} chooses nothing", "leave out --split")
         videos = {name: _activitynet_video(record, _place(where, name)) for name, record in document.items()}
+    for video in videos:
+        video_id_of(video, where)
     name, sha256 = "youcook2" if is_youcook2 else "activitynet", sha256_of_file(path)
     choices = {
         "file": path.name,

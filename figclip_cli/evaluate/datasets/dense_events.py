@@ -11,6 +11,7 @@ from figclip_cli.evaluate.datasets.common import quoted, shown_value
 
 PREFIX = "v_"  # of a video's id, which some files write and others leave out
 _CORRECT = "correct the file"
+_MOST_SECONDS = 1e9  # thirty years; what is beyond is no time in a video, and its square no float
 _COMPLETE = "is the file complete and of this format?"
 _KINDS: dict[type[Any], str] = {list: "a list", dict: "an object", str: "a text"}
 
@@ -19,7 +20,7 @@ def seconds_of(value: Any, where: str) -> float:
     """Return a time.
 
     Raises:
-        InputError: It is no finite number; the message begins with ``where``.
+        InputError: It is no number of seconds; the message begins with ``where``.
     """
     if isinstance(value, bool) or not isinstance(value, (int, float)):
         raise InputError(f"{where} is {shown_value(value)}, expected a time in seconds", _CORRECT)
@@ -27,9 +28,20 @@ def seconds_of(value: Any, where: str) -> float:
         seconds = float(value)
     except OverflowError:
         seconds = math.inf
-    if not math.isfinite(seconds):
-        raise InputError(f"{where} is {shown_value(value)}, expected a finite time in seconds", _CORRECT)
+    if not abs(seconds) <= _MOST_SECONDS:
+        raise InputError(f"{where} is {shown_value(value)}, expected a time in seconds", _CORRECT)
     return seconds
+
+
+def video_id_of(name: str, where: str) -> str:
+    """Return the id of a video as it is written.
+
+    Raises:
+        InputError: It is empty, or no file can hold it.
+    """
+    if not name.strip():
+        raise InputError(f"{where}: a video has an empty id", _CORRECT)
+    return sentence_of(name, f"{where}, video {quoted(name)}: its id")
 
 
 def segment_of(value: Any, where: str) -> tuple[float, float]:

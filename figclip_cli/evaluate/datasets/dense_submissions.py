@@ -15,7 +15,14 @@ import numpy.typing as npt
 
 from figclip_cli.errors import InputError
 from figclip_cli.evaluate.datasets.common import quoted, read_json_document, shown_value
-from figclip_cli.evaluate.datasets.dense_events import aligned_ids, count_reversed, member, segment_of, sentence_of
+from figclip_cli.evaluate.datasets.dense_events import (
+    aligned_ids,
+    count_reversed,
+    member,
+    segment_of,
+    sentence_of,
+    video_id_of,
+)
 from figclip_cli.files import sha256_of_file
 
 WHAT = "predictions file"
@@ -101,7 +108,7 @@ def read_submission(path: Path, *, max_proposals: int = MAX_PROPOSALS) -> Submis
         place = f"{where}, video {quoted(name)}"
         if not isinstance(proposals, list):
             raise InputError(f"{place} is {shown_value(proposals)}, expected a list of proposals", _HINT)
-        videos[name] = _proposals(proposals, place, max_proposals)
+        videos[video_id_of(name, where)] = _proposals(proposals, place, max_proposals)
         dropped += len(proposals) - len(videos[name].sentences)
     if not any(video.sentences for video in videos.values()):
         raise InputError(f"{where}: not one of its {len(videos)} videos has a proposal", "predict captions first")

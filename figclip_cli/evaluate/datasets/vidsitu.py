@@ -111,11 +111,17 @@ def read_split(path: Path) -> tuple[str, ...]:
     """
     where = f"{_SPLIT} {path}"
     names = read_json_document(path, _SPLIT, _SPLIT_HINT)
-    if not isinstance(names, list) or not names:
+    if not isinstance(names, list):
         raise InputError(f"{where}: {shown_value(names)}, not a list of clip ids", _SPLIT_HINT)
+    if not names:
+        raise InputError(f"{where} is an empty list", _SPLIT_HINT)
     for number, name in enumerate(names):
         if not isinstance(name, str) or not name.strip():
             raise InputError(f"{where}, entry {number}: {shown_value(name)}, not a clip id", _SPLIT_HINT)
+        try:
+            require_unicode(name, f"entry {number}")
+        except Problem as problem:
+            raise InputError(f"{where}, {problem}", _SPLIT_HINT) from None
     refuse_repeated(names, where)
     return tuple(names)
 
@@ -128,11 +134,11 @@ def read_truth(split: Path, annotations: Path | None = None, vinfo: Path | None 
     """
     clip_ids = read_split(split)
     given = {"split": split, "annotations": annotations, "vinfo": vinfo}
+    annotated = {} if annotations is None else read_annotations(annotations)
+    votes = {} if vinfo is None else read_verb_votes(vinfo)
     sources = {
         name: {"name": path.name, "sha256": sha256_of_file(path)} for name, path in given.items() if path is not None
     }
-    annotated = {} if annotations is None else read_annotations(annotations)
-    votes = {} if vinfo is None else read_verb_votes(vinfo)
     return SituationTruth(
         clip_ids,
         () if annotations is None else _of_split(clip_ids, annotated, f"annotation file {annotations}", split),
@@ -145,7 +151,9 @@ def _of_split(clip_ids: Sequence[str], found: Mapping[str, Any], where: str, spl
     absent = [clip_id for clip_id in clip_ids if clip_id not in found]
     if absent:
         count = f"{len(absent)} of the {len(clip_ids)} clips of {split.name}"
-        raise InputError(f"{where} has no record of {count}, such as {absent[0]}", "are the files of one split?")
+        raise InputError(
+            f"{where} has no record of {count}, such as {quoted(absent[0])}", "are the files of one split?"
+        )
     return tuple(found[clip_id] for clip_id in clip_ids)
 
 

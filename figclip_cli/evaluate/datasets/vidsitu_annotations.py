@@ -87,8 +87,10 @@ def records_of(path: Path, what: str, hint: str) -> list[Any]:
         InputError: The file is missing, or no list, or empty.
     """
     records = read_json_document(path, what, hint)
-    if not isinstance(records, list) or not records:
+    if not isinstance(records, list):
         raise InputError(f"{what} {path}: {shown_value(records)}, not a list of records", hint)
+    if not records:
+        raise InputError(f"{what} {path} is an empty list", hint)
     return records
 
 
@@ -116,6 +118,7 @@ def _event(event: dict[str, Any], where: str) -> SituationEvent:
     for key, value in (("Verb", verb), ("EvRel", relation)):
         if not isinstance(value, str):
             raise Problem(f"{where}, {key}: {type_of(value)}, not a string")
+        require_unicode(value, f"{where}, {key}")
     return SituationEvent(verb, stated(event, "VerbID", where), _arguments(event, where), relation)
 
 
@@ -151,6 +154,8 @@ def _argument(key: str, value: Any, place: int, where: str) -> SituationArgument
         raise Problem(f"{where}, Args: {quoted(key)} is not a role of VidSitu")
     if not isinstance(value, str):
         raise Problem(f"{where}, Args, {quoted(key)}: {type_of(value)}, not a string")
+    if not key.isascii():
+        require_unicode(key, f"{where}, Args, {quoted(key)}")
     if not value.isascii():
         require_unicode(value, f"{where}, Args, {quoted(key)}")
     return SituationArgument(key, name, value, place)

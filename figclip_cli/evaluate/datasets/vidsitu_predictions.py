@@ -18,7 +18,7 @@ from typing import Any
 
 from figclip_cli.errors import InputError, UsageError
 from figclip_cli.evaluate.datasets.common import quoted, read_json_document, shown_value
-from figclip_cli.evaluate.datasets.vidsitu_annotations import EVENTS, RELATED_EVENTS, ROLES, require_unicode
+from figclip_cli.evaluate.datasets.vidsitu_annotations import EVENTS, RELATED_EVENTS, RELATIONS, ROLES, require_unicode
 from figclip_cli.files import require_file, sha256_of_file
 from figclip_cli.plain_pickle import read_plain_pickle
 from figclip_cli.prompts.events import Problem
@@ -130,8 +130,10 @@ def _load(path: Path) -> list[Any]:
     with path.open("rb") as file:
         is_pickle = path.suffix.lower() in _PICKLES or file.read(1) == b"\x80"
     records = read_plain_pickle(path, _WHAT) if is_pickle else read_json_document(path, _WHAT, _HINT)
-    if not isinstance(records, list) or not records:
+    if not isinstance(records, list):
         raise InputError(f"{_WHAT} {path}: {shown_value(records)}, not a list of records", _HINT)
+    if not records:
+        raise InputError(f"{_WHAT} {path} is an empty list", _HINT)
     return records
 
 
@@ -166,7 +168,7 @@ def _of_kind(
     absent = [clip_id for clip_id, number in number_of.items() if found[number] is None]
     if absent and not allow_missing:
         message = f"{_WHAT} {path} has no {kind} of {len(absent)} of {len(found)} clips, the first is "
-        first = f"{absent[0]} (ann_idx {number_of[absent[0]]})"
+        first = f"{quoted(absent[0])} (ann_idx {number_of[absent[0]]})"
         raise InputError(message + first, "is it of this split? --allow-missing counts them as wrong")
     return found
 
@@ -175,7 +177,11 @@ def _number(record: Any, number_of: Mapping[str, int]) -> int:
     """Return which clip of the split a record is of: by ``ann_idx``, by the clip's id, or both where they agree."""
     if not isinstance(record, dict):
         raise Problem(f"it is {type_of(record)}, not an object")
-    named = {record[key] for key in _CLIP_KEYS if isinstance(record.get(key), str)}
+    stated = {key: record[key] for key in _CLIP_KEYS if record.get(key) is not None}
+    for key, clip_id in stated.items():
+        if not isinstance(clip_id, str):
+            raise Problem(f"{key} is {shown_value(clip_id)}, not a clip id")
+    named = set(stated.values())
     index = record.get("ann_idx")
     if index is None and not named:
         raise Problem("it has neither ann_idx nor vid_seg_int")
@@ -201,7 +207,11 @@ def _verbs(value: list[Any], made: SituationPredictions) -> Verbs:
 
 def _relations(value: list[Any], made: SituationPredictions) -> Relations:
     del made
-    return _rows(value, KINDS["relations"], len(RELATED_EVENTS), "a label")
+    rows = _rows(value, KINDS["relations"], len(RELATED_EVENTS), "a label")
+    odd = next((label for row in rows for label in row if label and label not in RELATIONS), None)
+    if odd is not None:
+        raise Problem(f"{KINDS['relations']}: {quoted(odd)} is not a relation", f"of {', '.join(RELATIONS)}")
+    return rows
 
 
 def _rows(value: list[Any], key: str, rows: int, what: str) -> tuple[tuple[str, ...], ...]:

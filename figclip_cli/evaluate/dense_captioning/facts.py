@@ -14,15 +14,28 @@ from figclip_cli.reporting import Reporter
 
 
 def report_submissions(
-    submissions: Mapping[str, Submission], references: Mapping[str, VideoReferences], reporter: Reporter
+    submissions: Mapping[str, Submission],
+    references: Mapping[str, VideoReferences],
+    reporter: Reporter,
+    *,
+    soda_leaves_out: bool,
 ) -> None:
-    """Warn of what is not scored, or scored as nothing."""
-    for submission in submissions.values():
-        missing, unknown = _missing(submission, references), _unknown(submission, references)
+    """Warn of what is not scored, or scored as nothing.
+
+    Args:
+        soda_leaves_out: Whether SODA_c is computed over videos with proposals alone.
+    """
+    without = {model: _missing(submission, references) for model, submission in submissions.items()}
+    for model, submission in submissions.items():
+        missing, unknown = without[model], _unknown(submission, references)
         if missing:
+            but = "; SODA_c leaves them out" if soda_leaves_out else ""
             reporter.warn(
-                f"{submission.name}: {len(missing)} of {len(references)} videos have no proposals and count 0"
+                f"{submission.name}: {len(missing)} of {len(references)} videos have no proposals and count 0{but}"
             )
+        ends = [one.segments_seconds.max() for one in submission.videos.values() if len(one.segments_seconds)]
+        if max(ends) <= 1:
+            reporter.warn(f"{submission.name}: no proposal ends after the first second; timestamps are in seconds")
         if unknown:
             reporter.warn(f"{submission.name}: {len(unknown)} videos are in no reference, such as {unknown[0]}")
         if submission.dropped:
@@ -31,6 +44,8 @@ def report_submissions(
             )
         if submission.reversed_segments:
             reporter.warn(f"{submission.name}: {submission.reversed_segments} proposals start after their end")
+    if soda_leaves_out and len({tuple(names) for names in without.values()}) > 1:
+        reporter.warn("SODA_c of the two is of different videos; --soda-videos all compares them on all")
 
 
 def _missing(submission: Submission, references: Mapping[str, VideoReferences]) -> list[str]:

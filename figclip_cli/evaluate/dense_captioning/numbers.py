@@ -33,16 +33,19 @@ class MeanOfThose(Statistic):
         scale: 100 for percent.
         key: Which array of the values.
         there: Which array says, with 1 or 0, what the model has.
+        counted: (items,) which of them some model has.
     """
 
     scale: float
     key: str
     there: str
+    counted: npt.NDArray[np.bool_]
     _KIND = "mean over videos with proposals"
 
     def used(self, items: int) -> npt.NDArray[np.bool_]:
-        """Return that all items may count."""
-        return np.ones(items, dtype=np.bool_)
+        """Return which items some model has."""
+        assert len(self.counted) == items
+        return self.counted
 
     def sums(self, models: Sequence[Values]) -> Sums:
         """Return sums (2, items): of the values of those that are there, and of how many are."""
@@ -121,7 +124,8 @@ class DenseNumbers:
         everywhere = all(bool(values[HAS_PROPOSALS].all()) for values in self._values.values())
         if self._soda_of_all or everywhere:  # a plain mean has a paired test of its own
             return Mean(PERCENT, key=name)
-        return MeanOfThose(PERCENT, name, HAS_PROPOSALS)
+        counted = np.any([values[HAS_PROPOSALS] > 0 for values in self._values.values()], axis=0)
+        return MeanOfThose(PERCENT, name, HAS_PROPOSALS, counted)
 
     def _cider(self, values: Mapping[str, Floats]) -> Floats:
         return np.asarray(PERCENT * np.mean([values[key_of("CIDEr", one)] for one in self._thresholds], axis=0))

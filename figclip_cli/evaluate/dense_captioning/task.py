@@ -53,7 +53,8 @@ def evaluate_dense_captioning(
     sets = read_reference_sets(annotations, split=split)
     references = references_of(sets)
     submissions = _read(predictions, base, references, options)
-    report_submissions(submissions, references, reporter)
+    leaves_out = options.soda_videos == "both" and not without_meteor
+    report_submissions(submissions, references, reporter, soda_leaves_out=leaves_out)
     if without_meteor:
         reporter.warn(f"METEOR and SODA_c are not computed: {without_meteor}")
     values = score_submissions(submissions, references, options, with_meteor=not without_meteor, reporter=reporter)

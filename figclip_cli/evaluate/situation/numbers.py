@@ -63,6 +63,12 @@ class SituationNumbers:
         made = []
         if self.verbs and not self.verbs.scored_verbs(HEADLINE_THRESHOLD):
             made.append(f"verb Rec@5 is left out: no verb is in more than {HEADLINE_THRESHOLD} events")
+        if self.verbs:
+            made += self.verbs.notes()
+        if self.relations and self.relations.odd_labels:
+            made.append(
+                f"annotated relations that VidSitu does not have count too: {', '.join(self.relations.odd_labels)}"
+            )
         if self.roles:
             made += [f"{what}: {count} (the official scorer stops there)" for what, count in self.roles.beyond.items()]
             made += [

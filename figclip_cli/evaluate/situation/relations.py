@@ -10,7 +10,7 @@ import numpy as np
 
 from figclip_cli.errors import InputError
 from figclip_cli.evaluate.datasets.vidsitu import SituationTruth
-from figclip_cli.evaluate.datasets.vidsitu_annotations import EVENTS, RELATED_EVENTS
+from figclip_cli.evaluate.datasets.vidsitu_annotations import EVENTS, RELATED_EVENTS, RELATIONS
 from figclip_cli.evaluate.datasets.vidsitu_predictions import SituationPredictions
 from figclip_cli.evaluate.metrics.statistics import PERCENT, Floats, Mean
 from figclip_cli.evaluate.metrics.uncertainty import Resampling, measure, measure_groups
@@ -39,6 +39,7 @@ class RelationNumbers:
     Attributes:
         undecided: Relations without a majority, which are left out.
         unscored_labels: Labels that are only on such relations; the official scorer divides by zero there.
+        odd_labels: Annotated labels that VidSitu does not have; they are kinds of relation like the others.
 
     Raises:
         InputError: An event has no relation, a prediction has not one label for each annotation, or nothing is left.
@@ -58,6 +59,7 @@ class RelationNumbers:
                     continue
                 self._items += [_Item(clip, event, column, label) for column, one in enumerate(row) if one == label]
         self.unscored_labels = sorted(labels - {item.label for item in self._items})
+        self.odd_labels = sorted(labels - set(RELATIONS))
         if not self._items:
             raise InputError("no relation has a majority of its annotators: there is none to score", "see annotations")
         self._chosen = {model: self._of_model(model, predictions) for model, predictions in models.items()}

@@ -49,7 +49,7 @@ class RoleNumbers:
         self.senses, self._sense = _numbered([item.sense for item in self.items])
         names = [name for name in SCORED_ROLES if any(item.name == name for item in self.items)]
         self.roles, self._role = names, np.array([names.index(item.name) for item in self.items], dtype=np.int64)
-        self._values = {model: self._of_texts(texts) for model, texts in self._texts.items()}
+        self._values = {model: self._of_texts(model) for model in models}
         self._lea, unknown = {}, 0
         for model, predictions in models.items():
             sums, without = lea_of_clips(self._found, predictions, self._values[model][_CIDER].tolist())
@@ -65,15 +65,17 @@ class RoleNumbers:
         self.resampling = Resampling([item.clip for item in self.items])
         self._of_clips = Resampling(range(len(truth.clip_ids)))
 
-    def _of_texts(self, texts: list[str]) -> dict[str, Floats]:
-        """Return (items,) arrays of one model."""
+    def _of_texts(self, model: str) -> dict[str, Floats]:
+        """Return (items,) arrays of one model; a clip without a record scores 0 even where a reference is empty."""
+        texts, of_clips = self._texts[model], self._models[model].roles
+        there = np.array([of_clips[item.clip] is not None for item in self.items])
         references = [item.texts for item in self.items]
         scored = CiderTexts(texts, references)
         return {
             _CIDER: scored.scores(),
             _CIDER_OF_VERB: scored.scores(self._sense),
             _CIDER_OF_ROLE: scored.scores(self._role),
-            "rouge": rouge_l(texts, references),
+            "rouge": rouge_l(texts, references) * there,
             **bleu_values(bleu_counts(texts, references)),
         }
 
@@ -146,12 +148,12 @@ class RoleNumbers:
         return {name: sum(f1_of(one[name]) for one in sums) / len(sums) for name in COREFERENCE}
 
     def samples(self) -> Iterator[Sample]:
-        """Yield each item: right where the text is one of the references, letter by letter; the margin is its CIDEr."""
+        """Yield each item: right where a text is one of the references, letter by letter; the margin is its CIDEr."""
         for row, item in enumerate(self.items):
             clip_id = self._truth.clip_ids[item.clip]
             outcomes = {
                 model: Outcome(
-                    right=self._texts[model][row] in item.texts,
+                    right=bool(self._texts[model][row].strip()) and self._texts[model][row] in item.texts,
                     margin=float(values[_CIDER][row]),
                     chosen=self._texts[model][row],
                 )

@@ -151,6 +151,9 @@ def _models(inputs: SituationInputs, reporter: Reporter) -> dict[str, SituationP
         if predictions.unknown_roles:
             named = quoted(min(predictions.unknown_roles))
             reporter.warn(f"predicted roles that VidSitu does not have are left out, such as {named}")
+    contents = {model: sorted(str(file["sha256"]) for file in one.files) for model, one in models.items()}
+    if len(models) > 1 and contents["base"] == contents["adapted"]:
+        raise UsageError("--base and --predictions have the same content", "name the files of two models")
     kinds = {model: predictions.kinds for model, predictions in models.items()}
     if len(set(kinds.values())) > 1:
         has = ", ".join(kinds["adapted"])
@@ -171,10 +174,12 @@ def _needed(inputs: SituationInputs, kinds: Sequence[str]) -> tuple[Path | None,
 def _breakdown(name: str, inputs: SituationInputs, truth: SituationTruth, numbers: SituationNumbers) -> list[Metric]:
     if name == "role":
         if numbers.roles is None:
-            raise UsageError("--by role is for predicted roles", "there are none")
+            raise UsageError(
+                "--by role is for predicted roles, and there are none", "leave --by role out, or name them"
+            )
         return by_role(numbers.roles)
     if numbers.roles is None and numbers.verbs is None:
-        raise UsageError(f"--by {name} is for predicted verbs or roles", "there are none")
+        raise UsageError(f"--by {name} is for verbs or roles, and there are none", f"leave --by {name} out")
     if name == "verb":
         return by_verb(truth, numbers.verbs, numbers.roles)
     assert inputs.train_annotations is not None

@@ -7,6 +7,7 @@ from collections.abc import Iterator, Mapping
 
 import numpy as np
 
+from figclip_cli.evaluate.datasets.common import quoted
 from figclip_cli.evaluate.datasets.vidsitu import SituationTruth
 from figclip_cli.evaluate.datasets.vidsitu_annotations import EVENTS
 from figclip_cli.evaluate.datasets.vidsitu_predictions import SituationPredictions
@@ -68,6 +69,20 @@ class VerbNumbers:
 
     def _hit(self, rows: list[tuple[str, ...]]) -> Floats:
         return np.array([float(verb in rows[row]) for row, verb in self._pairs])
+
+    def notes(self) -> list[str]:
+        """Return what may be wrong with the predictions: senses that nobody named anywhere, events with few verbs."""
+        made, named = [], {verb for of_clip in self._truth.verb_votes for votes in of_clip for verb in votes}
+        for model, rows in self._predicted.items():
+            if not any(verb in named for row in rows for verb in row):
+                example = next((verb for row in rows for verb in row), "")
+                made.append(
+                    f"{model}: not one predicted verb is a sense that annotators name, such as {quoted(example)}"
+                )
+            few = sum(0 < len(row) < _MOST for row in rows)
+            if few:
+                made.append(f"{model}: events with fewer than {_MOST} predicted verbs: {few}")
+        return made
 
     def metrics(self) -> Iterator[Metric]:
         """Yield acc@1 to acc@5 of events and of whole clips, and Rec@5 where a verb is in enough events."""
