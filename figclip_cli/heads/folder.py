@@ -37,13 +37,10 @@ def newest_head(task: str, heads: Path = DEFAULT_HEADS) -> HeadFolder:
     """Return the finished head of a task that is newest.
 
     Raises:
-        InputError: There is none, or the newest one is of another task.
+        InputError: There is none, or a newer folder that says it is finished is not a head.
     """
-    found = newest_done(heads)
-    if found is None:
-        raise InputError(f"there is no finished head in {heads}/", f"make one with figclip train-head {task}")
-    head = HeadFolder(found)
-    its_task = head.load_config().get("task")
-    if its_task != task:
-        raise InputError(f"the newest head, {found}, is for {its_task}", f"name one for {task} with --head")
-    return head
+    for found in newest_done(heads):
+        head = HeadFolder(found)
+        if head.load_config().get("task") == task:
+            return head
+    raise InputError(f"there is no finished head for {task} in {heads}/", f"make one with figclip train-head {task}")

@@ -129,8 +129,11 @@ def test_heads_of_another_task_or_unfinished_ones_are_not_taken(tmp_path):
         folder.load_config()
     folder.finish(CONFIG, summary.as_dict(), "card")
     assert newest_head("toy", tmp_path) == folder
-    with pytest.raises(InputError, match="is for toy"):
+    with pytest.raises(InputError, match="no finished head for situation"):
         newest_head("situation", tmp_path)
+    later, _ = start(tmp_path, Toy(), TrainingOptions(epochs=1), name="later")
+    later.finish({**CONFIG, "task": "situation"}, summary.as_dict(), "card")
+    assert newest_head("toy", tmp_path) == folder and newest_head("situation", tmp_path) == later
     with pytest.raises(UsageError, match="head folder .* already exists"):
         folder.check(CONFIG, may_change=frozenset(), resume=False, overwrite=False)
 

@@ -1,0 +1,272 @@
+"""``figclip train-head dense-captioning`` and ``figclip predict dense-captioning``."""
+
+from __future__ import annotations
+
+from dataclasses import fields
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from figclip_cli.commands.head_situation import FramesFlag, HeadModelOptions
+from figclip_cli.commands.option_flags import options_from, with_flags_of
+from figclip_cli.commands.scored_model import (
+    NoCacheFlag,
+    ScoredModelOptions,
+    choose_run,
+    frames_source,
+    load_scored,
+    open_frames,
+)
+from figclip_cli.commands.tables import table
+from figclip_cli.console import Terminal
+from figclip_cli.errors import PartialError, UsageError
+from figclip_cli.heads.dense.options import GIVEN, TASK, DenseOptions, DensePredictOptions
+from figclip_cli.heads.options import TrainingOptions
+
+if TYPE_CHECKING:
+    from figclip_cli.evaluate.visuals import StoredClips
+    from figclip_cli.frames import FramesReader
+    from figclip_cli.heads.dense.predict import PredictSummary
+    from figclip_cli.heads.dense.train import TrainSummary
+    from figclip_cli.heads.situation.inputs import SeenModel
+    from figclip_cli.models.clip import Clip
+
+_DATA, _OUTPUT, _VALIDATION = "Data", "Output", "Validation"
+_ANNOTATIONS, _FRAMES = Path("train.json"), Path("frames.h5")
+_SUBMISSION = Path("predictions") / "dense-captions.json"
+_ANNOTATION_HINT = "ActivityNet Captions' train.json, or YouCook2's own file"
+TrainAnnotationsFlag = Annotated[
+    list[Path] | None,
+    typer.Option(
+        "--annotations",
+        help="ActivityNet Captions' file, or YouCook2's own; repeat for several. Default: train.json",
+        rich_help_panel=_DATA,
+    ),
+]
+TrainSplitFlag = Annotated[
+    str | None,
+    typer.Option("--split", help="With YouCook2's own file. Default: training", rich_help_panel=_DATA),
+]
+ValidAnnotationsFlag = Annotated[
+    list[Path] | None,
+    typer.Option("--valid-annotations", help="Measure these videos after each epoch.", rich_help_panel=_VALIDATION),
+]
+ValidSplitFlag = Annotated[
+    str | None,
+    typer.Option("--valid-split", help="With YouCook2's own file. Default: validation", rich_help_panel=_VALIDATION),
+]
+ValidFramesFlag = Annotated[
+    list[Path] | None,
+    typer.Option("--valid-frames", help="Their frames. Default: those of --frames", rich_help_panel=_VALIDATION),
+]
+
+
+@with_flags_of(ScoredModelOptions, DenseOptions, TrainingOptions)
+def train(
+    terminal: Terminal,
+    frames: FramesFlag = None,
+    annotations: TrainAnnotationsFlag = None,
+    split: TrainSplitFlag = None,
+    valid_annotations: ValidAnnotationsFlag = None,
+    valid_split: ValidSplitFlag = None,
+    valid_frames: ValidFramesFlag = None,
+    heads: Annotated[Path, typer.Option("--heads", help="Folder of heads.", rich_help_panel=_OUTPUT)] = Path("heads"),
+    name: Annotated[
+        str | None, typer.Option("--name", help="Head's folder. Default: dense-captioning-RUN", rich_help_panel=_OUTPUT)
+    ] = None,
+    resume: Annotated[
+        bool, typer.Option("--resume", help="Go on after the last finished epoch.", rich_help_panel=_OUTPUT)
+    ] = False,
+    overwrite: Annotated[
+        bool, typer.Option("--overwrite", help="Replace an existing head.", rich_help_panel=_OUTPUT)
+    ] = False,
+    no_cache: NoCacheFlag = False,
+    **values: Any,
+) -> None:
+    """Train event proposals and captions over frozen features of frames; writes heads/NAME/."""
+    from figclip_cli.files import require_file
+    from figclip_cli.heads.dense.inputs import AnnotatedVideos
+    from figclip_cli.heads.dense.train import train_dense_captioning
+    from figclip_cli.heads.folder import HeadFolder
+    from figclip_cli.heads.situation.inputs import seen_model
+
+    if name is not None and (name in (".", "..") or Path(name).name != name):
+        raise UsageError(f"--name '{name}' is not the name of a folder", "pass --heads for another place")
+    if (valid_frames or valid_split) and not valid_annotations:
+        flag = "--valid-frames" if valid_frames else "--valid-split"
+        raise UsageError(f"{flag} without --valid-annotations", "name the annotation of these videos")
+    scored: ScoredModelOptions = options_from(ScoredModelOptions, values)
+    options: DenseOptions = options_from(DenseOptions, values)
+    how: TrainingOptions = options_from(TrainingOptions, values)
+    annotations = annotations or [terminal.default(None, _ANNOTATIONS, "annotation")]
+    for path in (*annotations, *(valid_annotations or ())):
+        require_file(path, "annotation file", _ANNOTATION_HINT)
+    opened = open_frames(terminal, frames, None)
+    opened_valid = open_frames(terminal, valid_frames, None) if valid_frames else opened
+    chosen = choose_run(terminal, scored)
+    default_name = f"{TASK}-{'base' if chosen is None else chosen.name}"
+    folder = terminal.default(heads / name if name else None, heads / default_name, "head folder")
+    clip = load_scored(terminal, chosen, scored)
+    validation = None
+    if valid_annotations:
+        validation = AnnotatedVideos(tuple(valid_annotations), _stored(terminal, opened_valid, clip), valid_split)
+    summary = train_dense_captioning(
+        AnnotatedVideos(tuple(annotations), _stored(terminal, opened, clip), split),
+        seen_model(clip, chosen, features="plain", precision=options.precision),
+        HeadFolder(folder),
+        options=options,
+        how=how,
+        validation=validation,
+        cache=None if no_cache else Path(),
+        resume=resume,
+        overwrite=overwrite,
+        reporter=terminal,
+    )
+    _print_trained(terminal, summary)
+
+
+def _stored(terminal: Terminal, opened: FramesReader | None, clip: Clip) -> StoredClips:
+    from figclip_cli.evaluate.protocols import PROTOCOLS
+
+    return frames_source(terminal, opened, None, protocol=PROTOCOLS["figclip"], clip=clip)
+
+
+def _print_trained(terminal: Terminal, summary: TrainSummary) -> None:
+    config, fitted = summary.config, summary.fitted
+    training, held_out = config["videos"]["training"], config["videos"]["validation"]
+    document = {
+        "head": str(summary.folder.path),
+        "videos_annotated": training["annotated"],
+        "videos_without_frames": training["without_frames"],
+        "videos_used": training["used"],
+        "videos_validation": 0 if held_out is None else held_out["used"],
+        "events": training["events"],
+        "vocabulary_size": config["sizes"]["vocabulary_size"],
+        "parameters": fitted.parameters,
+        "epochs": fitted.epochs,
+        "best_epoch": fitted.best_epoch,
+        "best_score": fitted.best_score,
+        "train_seconds": round(fitted.train_seconds, 3),
+    }
+    shown = table("Head for dense captioning", "what", "value")
+    for key, value in document.items():
+        if key != "head" and value is not None:
+            shown.add_row(key.replace("_", " "), f"{value:,}" if isinstance(value, int) else f"{value:.4g}")
+    terminal.result(document, shown, text=str(summary.folder.path))
+
+
+@with_flags_of(HeadModelOptions, DensePredictOptions)
+def predict(
+    terminal: Terminal,
+    head: Annotated[
+        Path | None, typer.Option("--head", help="Head folder. Default: the newest in heads/", rich_help_panel=_DATA)
+    ] = None,
+    frames: FramesFlag = None,
+    annotations: Annotated[
+        list[Path] | None,
+        typer.Option(
+            "--annotations",
+            help="Its videos alone, and for --mode given their segments. Default: all of --frames",
+            rich_help_panel=_DATA,
+        ),
+    ] = None,
+    split: Annotated[
+        str | None,
+        typer.Option("--split", help="With YouCook2's own file. Default: validation", rich_help_panel=_DATA),
+    ] = None,
+    output: Annotated[
+        Path | None,
+        typer.Option(
+            "--output", "-o", help="Submission. Default: predictions/dense-captions.json", rich_help_panel=_OUTPUT
+        ),
+    ] = None,
+    overwrite: Annotated[
+        bool, typer.Option("--overwrite", help="Replace existing predictions.", rich_help_panel=_OUTPUT)
+    ] = False,
+    no_cache: NoCacheFlag = False,
+    **values: Any,
+) -> None:
+    """Find events in videos and caption them with a head; writes a submission for the ActivityNet challenge."""
+    from figclip_cli.files import named_files
+    from figclip_cli.heads.dense.inputs import AnnotatedVideos
+    from figclip_cli.heads.dense.loading import head_config, load_head
+    from figclip_cli.heads.dense.predict import asked_videos, check_places, predict_dense_captioning
+    from figclip_cli.heads.folder import HeadFolder, newest_head
+
+    if split is not None and not annotations:
+        raise UsageError("--split is for --annotations", "name the file that has splits")
+    options: DensePredictOptions = options_from(DensePredictOptions, values)
+    folder = HeadFolder(head) if head else newest_head(TASK)
+    if head is None:
+        terminal.info(f"head: {folder.path} (default: the newest finished one)")
+    config = head_config(folder)
+    _refuse_contradictions(config["sizes"]["mode"], annotations, options)
+    output = terminal.default(output, _SUBMISSION, "output")
+    check_places(output, overwrite=overwrite, inputs=named_files(frames or _FRAMES, annotations))
+    opened = open_frames(terminal, frames, None)
+    model = _model_of(terminal, config, options_from(HeadModelOptions, values))
+    clips = _stored(terminal, opened, model.clip)
+    source = AnnotatedVideos(tuple(annotations), clips, split) if annotations else None
+    summary = predict_dense_captioning(
+        load_head(folder, device=model.clip.device),
+        model,
+        clips,
+        asked_videos(source, clips),
+        output,
+        options=options,
+        cache=None if no_cache else Path(),
+        reporter=terminal,
+    )
+    _print_predicted(terminal, summary, output)
+
+
+def _refuse_contradictions(mode: str, annotations: list[Path] | None, options: DensePredictOptions) -> None:
+    if mode != GIVEN:
+        return
+    if not annotations:
+        raise UsageError("the head was trained with --mode given", "name the --annotations whose segments it captions")
+    if options.count is not None:
+        raise UsageError("--count is for heads that find segments", "leave it out: each given segment has a caption")
+
+
+def _model_of(terminal: Terminal, config: dict[str, Any], options: HeadModelOptions) -> SeenModel:
+    """Load the model that a head was trained on, from where it was or where the flags say it is now."""
+    from figclip_cli.errors import InputError
+    from figclip_cli.heads.situation.inputs import seen_model
+    from figclip_cli.run_folder import RunFolder
+
+    trained_on = config["model"]
+    if trained_on["run"] is None and options.run is not None:
+        raise UsageError(f"--run {options.run}: the head was trained on the base model", "leave --run out")
+    where = options.run or (None if trained_on["run"] is None else Path(trained_on["run"]))
+    run = None if where is None else RunFolder(where)
+    if run is not None and options.run is None and not run.path.is_dir():
+        raise InputError(f"the head was trained on the run {run.path}, which is not there", "pass --run FOLDER")
+    scored = ScoredModelOptions(**{item.name: getattr(options, item.name) for item in fields(HeadModelOptions)})
+    if run is None and options.model is None:
+        scored = ScoredModelOptions(**{**trained_on["source"], "device": options.device})
+    clip = load_scored(terminal, run, scored)
+    return seen_model(clip, run, features="plain", precision=config["options"]["precision"])
+
+
+def _print_predicted(terminal: Terminal, summary: PredictSummary, output: Path) -> None:
+    about = summary.about
+    shown = table("Predictions", "what", "value")
+    shown.add_row("head", about["head"]["name"])
+    shown.add_row("segments", "given" if about["mode"] == GIVEN else "found")
+    shown.add_row("videos", f"{about['videos_predicted']:,} of {about['videos_asked']:,}")
+    shown.add_row("events", f"{about['proposals']:,}")
+    terminal.result({**about, "output": str(output)}, shown, text=str(output), then=_left_out(summary, output))
+
+
+def _left_out(summary: PredictSummary, output: Path) -> PartialError | None:
+    from figclip_cli.heads.dense.predict import about_file
+
+    if not summary.missing:
+        return None
+    first = next(iter(summary.missing))
+    return PartialError(
+        f"{len(summary.missing)} videos are not predicted, the first is {first}: {summary.missing[first]}",
+        f'all of them are listed under "missing" in {about_file(output)}',
+    )

@@ -1,0 +1,267 @@
+"""``figclip train-head situation`` and ``figclip predict situation``."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from figclip_cli.commands.model_flags import (
+    ACTIVATION_HELP,
+    DEVICE_HELP,
+    MODEL_HELP,
+    PRETRAINED_HELP,
+    Activation,
+    Device,
+)
+from figclip_cli.commands.option_flags import options_from, with_flags_of
+from figclip_cli.commands.scored_model import (
+    NoCacheFlag,
+    ScoredModelOptions,
+    choose_run,
+    frames_source,
+    load_scored,
+    open_frames,
+)
+from figclip_cli.commands.tables import table
+from figclip_cli.console import Terminal
+from figclip_cli.errors import PartialError, UsageError
+from figclip_cli.heads.options import TrainingOptions
+from figclip_cli.heads.situation.options import TASK, PredictOptions, SituationOptions
+from figclip_cli.option_fields import flag
+
+if TYPE_CHECKING:
+    from figclip_cli.evaluate.visuals import StoredClips
+    from figclip_cli.heads.situation.inputs import SeenModel
+    from figclip_cli.heads.situation.predict import PredictSummary
+    from figclip_cli.heads.situation.train import TrainSummary
+    from figclip_cli.models.clip import Clip
+
+_DATA, _OUTPUT, _VALIDATION = "Data", "Output", "Validation"
+_TRAIN_ANNOTATIONS, _FRAMES, _PREDICTIONS = Path("vsann_train_lb.json"), Path("frames.h5"), Path("predictions")
+
+
+@dataclass(frozen=True)
+class HeadModelOptions:
+    """Where the model is that a head was trained on; see each field's help."""
+
+    run: Path | None = flag(None, "Run folder, if it moved. Default: the one the head was trained on.", None)
+    model: str | None = flag(None, f"Base model, if it moved: {MODEL_HELP.split('.')[0]}.", None)
+    pretrained: str | None = flag(None, PRETRAINED_HELP, None)
+    activation: str | None = flag(None, ACTIVATION_HELP, None, choices=tuple(one.value for one in Activation))
+    device: str = flag("auto", DEVICE_HELP, None, choices=tuple(one.value for one in Device))
+
+
+FramesFlag = Annotated[
+    list[Path] | None,
+    typer.Option("--frames", help="Frames file; repeat for several. Default: frames.h5", rich_help_panel=_DATA),
+]
+
+
+@with_flags_of(ScoredModelOptions, SituationOptions, TrainingOptions)
+def train(
+    terminal: Terminal,
+    frames: FramesFlag = None,
+    annotations: Annotated[
+        Path | None,
+        typer.Option("--annotations", help="Default: vsann_train_lb.json", rich_help_panel=_DATA),
+    ] = None,
+    valid_annotations: Annotated[
+        Path | None,
+        typer.Option("--valid-annotations", help="Measure these clips after each epoch.", rich_help_panel=_VALIDATION),
+    ] = None,
+    valid_frames: Annotated[
+        list[Path] | None,
+        typer.Option("--valid-frames", help="Their frames. Default: those of --frames", rich_help_panel=_VALIDATION),
+    ] = None,
+    heads: Annotated[Path, typer.Option("--heads", help="Folder of heads.", rich_help_panel=_OUTPUT)] = Path("heads"),
+    name: Annotated[
+        str | None, typer.Option("--name", help="Head's folder. Default: situation-RUN", rich_help_panel=_OUTPUT)
+    ] = None,
+    resume: Annotated[
+        bool, typer.Option("--resume", help="Go on after the last finished epoch.", rich_help_panel=_OUTPUT)
+    ] = False,
+    overwrite: Annotated[
+        bool, typer.Option("--overwrite", help="Replace an existing head.", rich_help_panel=_OUTPUT)
+    ] = False,
+    no_cache: NoCacheFlag = False,
+    **values: Any,
+) -> None:
+    """Train verbs, roles and relations of VidSitu over frozen features; writes heads/NAME/."""
+    from figclip_cli.files import require_file
+    from figclip_cli.heads.folder import HeadFolder
+    from figclip_cli.heads.situation.inputs import seen_model
+    from figclip_cli.heads.situation.train import AnnotatedClips, train_situation
+
+    if name is not None and (name in (".", "..") or Path(name).name != name):
+        raise UsageError(f"--name '{name}' is not the name of a folder", "pass --heads for another place")
+    if valid_frames and valid_annotations is None:
+        raise UsageError("--valid-frames without --valid-annotations", "name the annotation of these clips")
+    scored: ScoredModelOptions = options_from(ScoredModelOptions, values)
+    options: SituationOptions = options_from(SituationOptions, values)
+    how: TrainingOptions = options_from(TrainingOptions, values)
+    annotations = terminal.default(annotations, _TRAIN_ANNOTATIONS, "annotation")
+    for path in (annotations, valid_annotations):
+        if path is not None:
+            require_file(path, "annotation file", "VidSitu's vsann_SPLIT_lb.json")
+    opened = open_frames(terminal, frames, None)
+    opened_valid = open_frames(terminal, valid_frames, None) if valid_frames else opened
+    chosen = choose_run(terminal, scored)
+    folder = heads / name if name else None
+    default_name = f"{TASK}-{'base' if chosen is None else chosen.name}"
+    folder = terminal.default(folder, heads / default_name, "head folder")
+    clip = load_scored(terminal, chosen, scored)
+    training = AnnotatedClips(annotations, _stored(terminal, opened, clip))
+    validation = None
+    if valid_annotations is not None:
+        validation = AnnotatedClips(valid_annotations, _stored(terminal, opened_valid, clip))
+    summary = train_situation(
+        training,
+        seen_model(clip, chosen, features=options.features, precision=options.precision),
+        HeadFolder(folder),
+        options=options,
+        how=how,
+        validation=validation,
+        cache=None if no_cache else Path(),
+        resume=resume,
+        overwrite=overwrite,
+        reporter=terminal,
+    )
+    _print_trained(terminal, summary)
+
+
+def _stored(terminal: Terminal, opened: Any, clip: Clip) -> StoredClips:
+    from figclip_cli.evaluate.protocols import PROTOCOLS
+
+    return frames_source(terminal, opened, None, protocol=PROTOCOLS["figclip"], clip=clip)
+
+
+def _print_trained(terminal: Terminal, summary: TrainSummary) -> None:
+    config, fitted = summary.config, summary.fitted
+    clips = config["clips"]
+    held_out = clips["validation"]
+    document = {
+        "head": str(summary.folder.path),
+        "clips_annotated": clips["training"]["annotated"],
+        "clips_without_frames": clips["training"]["without_frames"],
+        "clips_used": clips["training"]["used"],
+        "clips_validation": 0 if held_out is None else held_out["used"],
+        **config["examples"],
+        "verb_senses": config["sizes"]["senses"],
+        "parameters": fitted.parameters,
+        "epochs": fitted.epochs,
+        "best_epoch": fitted.best_epoch,
+        "best_score": fitted.best_score,
+        "train_seconds": round(fitted.train_seconds, 3),
+    }
+    shown = table("Head for situation recognition", "what", "value")
+    for key, value in document.items():
+        if key != "head" and value is not None:
+            shown.add_row(key.replace("_", " "), f"{value:,}" if isinstance(value, int) else f"{value:.4g}")
+    terminal.result(document, shown, text=str(summary.folder.path))
+
+
+@with_flags_of(HeadModelOptions, PredictOptions)
+def predict(
+    terminal: Terminal,
+    head: Annotated[
+        Path | None, typer.Option("--head", help="Head folder. Default: the newest in heads/", rich_help_panel=_DATA)
+    ] = None,
+    frames: FramesFlag = None,
+    split: Annotated[
+        Path | None,
+        typer.Option("--split", help="VidSitu's list of clips. Default: all of --frames", rich_help_panel=_DATA),
+    ] = None,
+    annotations: Annotated[
+        Path | None,
+        typer.Option("--annotations", help="For what is given: vsann_valid_lb.json", rich_help_panel=_DATA),
+    ] = None,
+    output: Annotated[
+        Path | None, typer.Option("--output", "-o", help="Folder. Default: predictions/", rich_help_panel=_OUTPUT)
+    ] = None,
+    overwrite: Annotated[
+        bool, typer.Option("--overwrite", help="Replace existing predictions.", rich_help_panel=_OUTPUT)
+    ] = False,
+    no_cache: NoCacheFlag = False,
+    **values: Any,
+) -> None:
+    """Predict verbs, roles and relations with a head; writes VidSitu's leaderboard files."""
+    from figclip_cli.files import named_files
+    from figclip_cli.heads.folder import HeadFolder, newest_head
+    from figclip_cli.heads.situation.loading import head_config, load_head, parts_to_predict
+    from figclip_cli.heads.situation.predict import asked_clips, predict_situation
+    from figclip_cli.heads.situation.prediction_files import PredictionFolder
+
+    options: PredictOptions = options_from(PredictOptions, values)
+    if options.needs_annotations and annotations is None:
+        raise UsageError("what is given is read from an annotation", "name it with --annotations")
+    if annotations is not None and not options.needs_annotations:
+        raise UsageError("--annotations is for --verbs given and --roles given", "leave it out")
+    folder = HeadFolder(head) if head else newest_head(TASK)
+    if head is None:
+        terminal.info(f"head: {folder.path} (default: the newest finished one)")
+    config = head_config(folder)
+    parts_to_predict(tuple(config["sizes"]["parts"]), options)
+    place = PredictionFolder(terminal.default(output, _PREDICTIONS, "output"), options.format)
+    read = named_files(frames or _FRAMES, split, annotations)
+    place.check(overwrite=overwrite, inputs=read)
+    opened = open_frames(terminal, frames, None)
+    model = _model_of(terminal, config, options_from(HeadModelOptions, values))
+    clips = _stored(terminal, opened, model.clip)
+    summary = predict_situation(
+        load_head(folder, device=model.clip.device),
+        model,
+        clips,
+        asked_clips(clips, split, annotations),
+        place,
+        options=options,
+        cache=None if no_cache else Path(),
+        reporter=terminal,
+    )
+    _print_predicted(terminal, summary, place.path)
+
+
+def _model_of(terminal: Terminal, config: dict[str, Any], options: HeadModelOptions) -> SeenModel:
+    """Load the model that a head was trained on, from where it was or where the flags say it is now."""
+    from figclip_cli.errors import InputError
+    from figclip_cli.heads.situation.inputs import seen_model
+    from figclip_cli.run_folder import RunFolder
+
+    trained_on = config["model"]
+    if trained_on["run"] is None and options.run is not None:
+        raise UsageError(f"--run {options.run}: the head was trained on the base model", "leave --run out")
+    where = options.run or (None if trained_on["run"] is None else Path(trained_on["run"]))
+    run = None if where is None else RunFolder(where)
+    if run is not None and options.run is None and not run.path.is_dir():
+        raise InputError(f"the head was trained on the run {run.path}, which is not there", "pass --run FOLDER")
+    scored = ScoredModelOptions(**{item.name: getattr(options, item.name) for item in fields(HeadModelOptions)})
+    if run is None and options.model is None:
+        scored = ScoredModelOptions(**{**trained_on["source"], "device": options.device})
+    clip = load_scored(terminal, run, scored)
+    return seen_model(clip, run, features=config["features"], precision=config["options"]["precision"])
+
+
+def _print_predicted(terminal: Terminal, summary: PredictSummary, folder: Path) -> None:
+    about = summary.about
+    shown = table("Predictions", "what", "value")
+    shown.add_row("head", about["head"]["name"])
+    shown.add_row("parts", ", ".join(about["options"]["parts"]))
+    shown.add_row("clips", f"{about['clips_predicted']:,} of {about['clips_asked']:,}")
+    shown.add_row("verbs", about["options"]["verbs"])
+    shown.add_row("roles", about["options"]["roles"])
+    if "unknown_senses" in about:
+        shown.add_row("given senses that the head does not know", f"{about['unknown_senses']:,}")
+    shown.add_row("files", ", ".join(about["files"]))
+    terminal.result({**about, "output": str(folder)}, shown, text=str(folder), then=_left_out(summary, folder))
+
+
+def _left_out(summary: PredictSummary, folder: Path) -> PartialError | None:
+    if not summary.missing:
+        return None
+    first = next(iter(summary.missing))
+    return PartialError(
+        f"{len(summary.missing)} clips are not predicted, the first is {first}: {summary.missing[first]}",
+        f'all of them are listed under "missing" in {folder / "predictions.json"}',
+    )

@@ -1,0 +1,84 @@
+"""Load a finished head, in float64: what it predicts does not depend on what it is computed together with."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+
+from figclip_cli.errors import InputError
+from figclip_cli.files import sha256_of_file
+from figclip_cli.heads.dense.head import DenseHead
+from figclip_cli.heads.dense.options import MODES, TASK
+from figclip_cli.heads.dense.sizes import DenseSizes
+from figclip_cli.heads.folder import HeadFolder
+from figclip_cli.heads.vocabulary import Vocabulary, load_vocabulary
+from figclip_cli.models.tensors import load_tensors
+
+_AGAIN = "train the head again"
+
+
+@dataclass(frozen=True)
+class LoadedHead:
+    """A head that predicts.
+
+    Attributes:
+        folder: Where it was.
+        config: Its ``config.json``.
+        module: In float64 and evaluation mode.
+        vocabulary: Of its captions.
+    """
+
+    folder: HeadFolder
+    config: Mapping[str, Any]
+    module: DenseHead
+    vocabulary: Vocabulary
+
+    def facts(self) -> dict[str, Any]:
+        """Return its name and the hash of its weights."""
+        return {"name": self.folder.name, "weights_sha256": sha256_of_file(self.folder.weights_file)}
+
+
+def head_config(folder: HeadFolder) -> dict[str, Any]:
+    """Return the configuration of a finished head for dense captioning.
+
+    Raises:
+        InputError: The head is not finished, is for another task, or its configuration is damaged.
+    """
+    config = folder.load_config()
+    if config.get("task") != TASK:
+        raise InputError(f"the head {folder.path} is for {config.get('task')}, not for {TASK}", "name another --head")
+    model, frames, options = (config.get(key) for key in ("model", "frames", "options"))
+    sound = {
+        "model": isinstance(model, dict) and isinstance(model.get("source"), dict) and "run" in model,
+        "frames": isinstance(frames, dict) and isinstance(frames.get("recipe"), dict),
+        "options": isinstance(options, dict) and isinstance(options.get("precision"), str),
+        "sizes": isinstance(config.get("sizes"), dict) and config["sizes"].get("mode") in MODES,
+    }
+    wrong = next((key for key, is_sound in sound.items() if not is_sound), None)
+    if wrong is not None:
+        raise InputError(f"{folder.config_file}: '{wrong}' is missing or damaged", _AGAIN)
+    return config
+
+
+def load_head(folder: HeadFolder, *, device: torch.device | str = "cpu") -> LoadedHead:
+    """Load a finished head.
+
+    Raises:
+        InputError: The head is not finished, is for another task, or a file of it is missing or damaged.
+    """
+    config = head_config(folder)
+    vocabulary = load_vocabulary(folder.vocabulary_file)
+    state, _ = load_tensors(folder.weights_file, "weights of the head")
+    try:
+        sizes = DenseSizes(**config["sizes"])
+        module = DenseHead(sizes)
+        module.load_state_dict(state)
+    except (KeyError, TypeError, ValueError, RuntimeError, AttributeError) as error:
+        said = " ".join(str(error).split())[:200]
+        raise InputError(f"{folder.path}: weights and config.json do not fit each other: {said}", _AGAIN) from error
+    if sizes.vocabulary_size != vocabulary.size:
+        raise InputError(f"{folder.path}: the vocabulary is not the one that it was trained with", _AGAIN)
+    return LoadedHead(folder, config, module.to(device).double().eval(), vocabulary)

@@ -1,0 +1,1 @@
+"""Situation recognition on VidSitu: verbs, the roles' noun phrases, and how events relate."""

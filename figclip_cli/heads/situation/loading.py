@@ -1,0 +1,108 @@
+"""Load a finished head, in float64: what it predicts does not depend on what it is computed together with."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+
+from figclip_cli.errors import InputError, UsageError
+from figclip_cli.files import sha256_of_file
+from figclip_cli.heads.folder import HeadFolder
+from figclip_cli.heads.situation.head import HeadSizes, SituationHead
+from figclip_cli.heads.situation.labels import SituationLabels, load_labels
+from figclip_cli.heads.situation.options import PREDICTED, TASK, PredictOptions
+from figclip_cli.heads.situation.train import labels_file
+from figclip_cli.heads.vocabulary import Vocabulary, load_vocabulary
+from figclip_cli.models.tensors import load_tensors
+
+_AGAIN = "train the head again"
+_NEEDED = ("sizes", "options", "model", "frames", "features")
+
+
+@dataclass(frozen=True)
+class LoadedHead:
+    """A head that predicts.
+
+    Attributes:
+        folder: Where it was.
+        config: Its ``config.json``.
+        module: In float64 and evaluation mode.
+    """
+
+    folder: HeadFolder
+    config: Mapping[str, Any]
+    module: SituationHead
+    labels: SituationLabels
+    vocabulary: Vocabulary
+
+    @property
+    def parts(self) -> tuple[str, ...]:
+        """What it was trained for."""
+        return self.module.sizes.parts
+
+    def facts(self) -> dict[str, Any]:
+        """Return its name and the hash of its weights."""
+        return {"name": self.folder.name, "weights_sha256": sha256_of_file(self.folder.weights_file)}
+
+
+def head_config(folder: HeadFolder) -> dict[str, Any]:
+    """Return the configuration of a finished head for situation recognition.
+
+    Raises:
+        InputError: The head is not finished, is for another task, or its configuration is damaged.
+    """
+    config = folder.load_config()
+    if config.get("task") != TASK:
+        raise InputError(f"the head {folder.path} is for {config.get('task')}, not for {TASK}", "name another --head")
+    wrong = [key for key in _NEEDED if key not in config]
+    model, frames = config.get("model"), config.get("frames")
+    if not isinstance(model, dict) or not isinstance(model.get("source"), dict):
+        wrong.append("model")
+    if not isinstance(frames, dict) or not isinstance(frames.get("recipe"), dict) or "recipe_sha256" not in frames:
+        wrong.append("frames")
+    if not isinstance(config.get("options"), dict):
+        wrong.append("options")
+    if wrong:
+        raise InputError(f"{folder.config_file}: {wrong[0]} is missing or damaged", _AGAIN)
+    return config
+
+
+def load_head(folder: HeadFolder, *, device: torch.device | str = "cpu") -> LoadedHead:
+    """Load a finished head.
+
+    Raises:
+        InputError: The head is not finished, is for another task, or a file of it is missing or damaged.
+    """
+    config = head_config(folder)
+    labels, vocabulary = load_labels(labels_file(folder)), load_vocabulary(folder.vocabulary_file)
+    state, _ = load_tensors(folder.weights_file, "weights of the head")
+    try:
+        sizes = HeadSizes.from_dict(config["sizes"])
+        module = SituationHead(sizes, labels.role_log_odds())
+        module.load_state_dict(state)
+    except (KeyError, TypeError, ValueError, RuntimeError) as error:
+        said = " ".join(str(error).split())[:200]
+        raise InputError(
+            f"{folder.path}: weights, labels and config.json do not fit each other: {said}", _AGAIN
+        ) from error
+    if (sizes.senses, sizes.vocabulary_size) != (len(labels.senses), vocabulary.size):
+        raise InputError(f"{folder.path}: labels or vocabulary are not those that it was trained with", _AGAIN)
+    return LoadedHead(folder, config, module.to(device).double().eval(), labels, vocabulary)
+
+
+def parts_to_predict(trained: tuple[str, ...], options: PredictOptions) -> tuple[str, ...]:
+    """Return what is predicted of what a head was trained for.
+
+    Raises:
+        UsageError: It was not trained for a part, or for the verbs that are needed for one.
+    """
+    parts = options.parts or trained
+    lacking = [part for part in parts if part not in trained]
+    if lacking:
+        raise UsageError(f"the head was not trained for {lacking[0]}", f"it has {', '.join(trained)}")
+    if options.verbs == PREDICTED and "verbs" not in trained and set(parts) - {"verbs"}:
+        raise UsageError("the head was not trained for verbs, which roles and relations need", "pass --verbs given")
+    return tuple(part for part in trained if part in parts)
