@@ -39,7 +39,7 @@ from figclip_cli.heads.dense.predict import asked_videos, predict_dense_captioni
 from figclip_cli.heads.dense.train import train_dense_captioning
 from figclip_cli.heads.folder import HeadFolder
 from figclip_cli.heads.options import TrainingOptions
-from figclip_cli.heads.situation.inputs import SeenModel, seen_model
+from figclip_cli.heads.seen_model import SeenModel, seen_model
 from figclip_cli.models.clip import load_clip
 from figclip_cli.models.source import ModelSource
 

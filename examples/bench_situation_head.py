@@ -34,11 +34,11 @@ from figclip_cli.evaluate.situation.task import official_scores
 from figclip_cli.evaluate.visuals import StoredClips
 from figclip_cli.frames import FramesReader, SamplingRecipe, extract
 from figclip_cli.heads.folder import HeadFolder
-from figclip_cli.heads.options import TrainingOptions
-from figclip_cli.heads.situation.inputs import SeenModel, seen_model
+from figclip_cli.heads.options import PLAIN, TOKENS, TrainingOptions
+from figclip_cli.heads.seen_model import SeenModel, seen_model
 from figclip_cli.heads.situation.labels import roles_of
 from figclip_cli.heads.situation.loading import load_head
-from figclip_cli.heads.situation.options import PARTS, PLAIN, TOKENS, PredictOptions, SituationOptions
+from figclip_cli.heads.situation.options import PARTS, PredictOptions, SituationOptions
 from figclip_cli.heads.situation.predict import asked_clips, predict_situation
 from figclip_cli.heads.situation.predicting import ClipPrediction
 from figclip_cli.heads.situation.prediction_files import PredictionFolder

@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
-from dataclasses import fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from figclip_cli.commands.head_situation import FramesFlag, HeadModelOptions
+from figclip_cli.commands.head_model import FramesFlag, HeadModelOptions, model_of_head, stored_clips
 from figclip_cli.commands.option_flags import options_from, with_flags_of
 from figclip_cli.commands.scored_model import (
     NoCacheFlag,
     ScoredModelOptions,
     choose_run,
-    frames_source,
     load_scored,
     open_frames,
 )
@@ -25,12 +23,8 @@ from figclip_cli.heads.dense.options import GIVEN, TASK, DenseOptions, DensePred
 from figclip_cli.heads.options import TrainingOptions
 
 if TYPE_CHECKING:
-    from figclip_cli.evaluate.visuals import StoredClips
-    from figclip_cli.frames import FramesReader
     from figclip_cli.heads.dense.predict import PredictSummary
     from figclip_cli.heads.dense.train import TrainSummary
-    from figclip_cli.heads.situation.inputs import SeenModel
-    from figclip_cli.models.clip import Clip
 
 _DATA, _OUTPUT, _VALIDATION = "Data", "Output", "Validation"
 _ANNOTATIONS, _FRAMES = Path("train.json"), Path("frames.h5")
@@ -89,7 +83,7 @@ def train(
     from figclip_cli.heads.dense.inputs import AnnotatedVideos
     from figclip_cli.heads.dense.train import train_dense_captioning
     from figclip_cli.heads.folder import HeadFolder
-    from figclip_cli.heads.situation.inputs import seen_model
+    from figclip_cli.heads.seen_model import seen_model
 
     if name is not None and (name in (".", "..") or Path(name).name != name):
         raise UsageError(f"--name '{name}' is not the name of a folder", "pass --heads for another place")
@@ -110,9 +104,9 @@ def train(
     clip = load_scored(terminal, chosen, scored)
     validation = None
     if valid_annotations:
-        validation = AnnotatedVideos(tuple(valid_annotations), _stored(terminal, opened_valid, clip), valid_split)
+        validation = AnnotatedVideos(tuple(valid_annotations), stored_clips(terminal, opened_valid, clip), valid_split)
     summary = train_dense_captioning(
-        AnnotatedVideos(tuple(annotations), _stored(terminal, opened, clip), split),
+        AnnotatedVideos(tuple(annotations), stored_clips(terminal, opened, clip), split),
         seen_model(clip, chosen, features="plain", precision=options.precision),
         HeadFolder(folder),
         options=options,
@@ -124,12 +118,6 @@ def train(
         reporter=terminal,
     )
     _print_trained(terminal, summary)
-
-
-def _stored(terminal: Terminal, opened: FramesReader | None, clip: Clip) -> StoredClips:
-    from figclip_cli.evaluate.protocols import PROTOCOLS
-
-    return frames_source(terminal, opened, None, protocol=PROTOCOLS["figclip"], clip=clip)
 
 
 def _print_trained(terminal: Terminal, summary: TrainSummary) -> None:
@@ -205,8 +193,8 @@ def predict(
     output = terminal.default(output, _SUBMISSION, "output")
     check_places(output, overwrite=overwrite, inputs=named_files(frames or _FRAMES, annotations))
     opened = open_frames(terminal, frames, None)
-    model = _model_of(terminal, config, options_from(HeadModelOptions, values))
-    clips = _stored(terminal, opened, model.clip)
+    model = model_of_head(terminal, config, options_from(HeadModelOptions, values))
+    clips = stored_clips(terminal, opened, model.clip)
     source = AnnotatedVideos(tuple(annotations), clips, split) if annotations else None
     summary = predict_dense_captioning(
         load_head(folder, device=model.clip.device),
@@ -228,26 +216,6 @@ def _refuse_contradictions(mode: str, annotations: list[Path] | None, options: D
         raise UsageError("the head was trained with --mode given", "name the --annotations whose segments it captions")
     if options.count is not None:
         raise UsageError("--count is for heads that find segments", "leave it out: each given segment has a caption")
-
-
-def _model_of(terminal: Terminal, config: dict[str, Any], options: HeadModelOptions) -> SeenModel:
-    """Load the model that a head was trained on, from where it was or where the flags say it is now."""
-    from figclip_cli.errors import InputError
-    from figclip_cli.heads.situation.inputs import seen_model
-    from figclip_cli.run_folder import RunFolder
-
-    trained_on = config["model"]
-    if trained_on["run"] is None and options.run is not None:
-        raise UsageError(f"--run {options.run}: the head was trained on the base model", "leave --run out")
-    where = options.run or (None if trained_on["run"] is None else Path(trained_on["run"]))
-    run = None if where is None else RunFolder(where)
-    if run is not None and options.run is None and not run.path.is_dir():
-        raise InputError(f"the head was trained on the run {run.path}, which is not there", "pass --run FOLDER")
-    scored = ScoredModelOptions(**{item.name: getattr(options, item.name) for item in fields(HeadModelOptions)})
-    if run is None and options.model is None:
-        scored = ScoredModelOptions(**{**trained_on["source"], "device": options.device})
-    clip = load_scored(terminal, run, scored)
-    return seen_model(clip, run, features="plain", precision=config["options"]["precision"])
 
 
 def _print_predicted(terminal: Terminal, summary: PredictSummary, output: Path) -> None:

@@ -2,26 +2,17 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from figclip_cli.commands.model_flags import (
-    ACTIVATION_HELP,
-    DEVICE_HELP,
-    MODEL_HELP,
-    PRETRAINED_HELP,
-    Activation,
-    Device,
-)
+from figclip_cli.commands.head_model import FramesFlag, HeadModelOptions, model_of_head, stored_clips
 from figclip_cli.commands.option_flags import options_from, with_flags_of
 from figclip_cli.commands.scored_model import (
     NoCacheFlag,
     ScoredModelOptions,
     choose_run,
-    frames_source,
     load_scored,
     open_frames,
 )
@@ -30,34 +21,13 @@ from figclip_cli.console import Terminal
 from figclip_cli.errors import PartialError, UsageError
 from figclip_cli.heads.options import TrainingOptions
 from figclip_cli.heads.situation.options import TASK, PredictOptions, SituationOptions
-from figclip_cli.option_fields import flag
 
 if TYPE_CHECKING:
-    from figclip_cli.evaluate.visuals import StoredClips
-    from figclip_cli.heads.situation.inputs import SeenModel
     from figclip_cli.heads.situation.predict import PredictSummary
     from figclip_cli.heads.situation.train import TrainSummary
-    from figclip_cli.models.clip import Clip
 
 _DATA, _OUTPUT, _VALIDATION = "Data", "Output", "Validation"
 _TRAIN_ANNOTATIONS, _FRAMES, _PREDICTIONS = Path("vsann_train_lb.json"), Path("frames.h5"), Path("predictions")
-
-
-@dataclass(frozen=True)
-class HeadModelOptions:
-    """Where the model is that a head was trained on; see each field's help."""
-
-    run: Path | None = flag(None, "Run folder, if it moved. Default: the one the head was trained on.", None)
-    model: str | None = flag(None, f"Base model, if it moved: {MODEL_HELP.split('.')[0]}.", None)
-    pretrained: str | None = flag(None, PRETRAINED_HELP, None)
-    activation: str | None = flag(None, ACTIVATION_HELP, None, choices=tuple(one.value for one in Activation))
-    device: str = flag("auto", DEVICE_HELP, None, choices=tuple(one.value for one in Device))
-
-
-FramesFlag = Annotated[
-    list[Path] | None,
-    typer.Option("--frames", help="Frames file; repeat for several. Default: frames.h5", rich_help_panel=_DATA),
-]
 
 
 @with_flags_of(ScoredModelOptions, SituationOptions, TrainingOptions)
@@ -92,7 +62,7 @@ def train(
     """Train verbs, roles and relations of VidSitu over frozen features; writes heads/NAME/."""
     from figclip_cli.files import require_file
     from figclip_cli.heads.folder import HeadFolder
-    from figclip_cli.heads.situation.inputs import seen_model
+    from figclip_cli.heads.seen_model import seen_model
     from figclip_cli.heads.situation.train import AnnotatedClips, train_situation
 
     if name is not None and (name in (".", "..") or Path(name).name != name):
@@ -113,10 +83,10 @@ def train(
     default_name = f"{TASK}-{'base' if chosen is None else chosen.name}"
     folder = terminal.default(folder, heads / default_name, "head folder")
     clip = load_scored(terminal, chosen, scored)
-    training = AnnotatedClips(annotations, _stored(terminal, opened, clip))
+    training = AnnotatedClips(annotations, stored_clips(terminal, opened, clip))
     validation = None
     if valid_annotations is not None:
-        validation = AnnotatedClips(valid_annotations, _stored(terminal, opened_valid, clip))
+        validation = AnnotatedClips(valid_annotations, stored_clips(terminal, opened_valid, clip))
     summary = train_situation(
         training,
         seen_model(clip, chosen, features=options.features, precision=options.precision),
@@ -130,12 +100,6 @@ def train(
         reporter=terminal,
     )
     _print_trained(terminal, summary)
-
-
-def _stored(terminal: Terminal, opened: Any, clip: Clip) -> StoredClips:
-    from figclip_cli.evaluate.protocols import PROTOCOLS
-
-    return frames_source(terminal, opened, None, protocol=PROTOCOLS["figclip"], clip=clip)
 
 
 def _print_trained(terminal: Terminal, summary: TrainSummary) -> None:
@@ -208,8 +172,8 @@ def predict(
     read = named_files(frames or _FRAMES, split, annotations)
     place.check(overwrite=overwrite, inputs=read)
     opened = open_frames(terminal, frames, None)
-    model = _model_of(terminal, config, options_from(HeadModelOptions, values))
-    clips = _stored(terminal, opened, model.clip)
+    model = model_of_head(terminal, config, options_from(HeadModelOptions, values), features=config["features"])
+    clips = stored_clips(terminal, opened, model.clip)
     summary = predict_situation(
         load_head(folder, device=model.clip.device),
         model,
@@ -221,26 +185,6 @@ def predict(
         reporter=terminal,
     )
     _print_predicted(terminal, summary, place.path)
-
-
-def _model_of(terminal: Terminal, config: dict[str, Any], options: HeadModelOptions) -> SeenModel:
-    """Load the model that a head was trained on, from where it was or where the flags say it is now."""
-    from figclip_cli.errors import InputError
-    from figclip_cli.heads.situation.inputs import seen_model
-    from figclip_cli.run_folder import RunFolder
-
-    trained_on = config["model"]
-    if trained_on["run"] is None and options.run is not None:
-        raise UsageError(f"--run {options.run}: the head was trained on the base model", "leave --run out")
-    where = options.run or (None if trained_on["run"] is None else Path(trained_on["run"]))
-    run = None if where is None else RunFolder(where)
-    if run is not None and options.run is None and not run.path.is_dir():
-        raise InputError(f"the head was trained on the run {run.path}, which is not there", "pass --run FOLDER")
-    scored = ScoredModelOptions(**{item.name: getattr(options, item.name) for item in fields(HeadModelOptions)})
-    if run is None and options.model is None:
-        scored = ScoredModelOptions(**{**trained_on["source"], "device": options.device})
-    clip = load_scored(terminal, run, scored)
-    return seen_model(clip, run, features=config["features"], precision=config["options"]["precision"])
 
 
 def _print_predicted(terminal: Terminal, summary: PredictSummary, folder: Path) -> None:

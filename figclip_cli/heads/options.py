@@ -8,6 +8,7 @@ from typing import Any
 from figclip_cli.errors import UsageError
 from figclip_cli.option_fields import flag, refuse_below
 
+TOKENS, PLAIN = FEATURES = ("tokens", "plain")  # event tokens of a run's contextualizer, or pooled frames
 _PANEL = "Training"
 
 

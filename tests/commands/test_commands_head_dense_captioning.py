@@ -9,9 +9,10 @@ import pytest
 from conftest import CLIP_IDS, TINY_MODEL_CFG, save_model
 from typer.testing import CliRunner
 
-from figclip_cli.commands import predict, train_head
+from figclip_cli.commands import evaluate, predict, train_head
 from figclip_cli.evaluate.datasets.dense_submissions import read_submission
 from figclip_cli.frames import SamplingRecipe, extract
+from figclip_cli.heads.dense.task import DenseTask
 from figclip_cli.models.tensors import load_tensors
 
 SMALL = ("--width", "32", "--queries", "4", "--epochs", "2", "--batch-size", "3", "--caption-layers", "1")
@@ -156,6 +157,71 @@ def test_a_head_is_replaced_or_resumed_only_when_asked(lab):
     assert call(train_head.app, *TRAIN, "--name", "found", "--overwrite").exit_code == 0
     after, _ = load_tensors(lab / "heads" / "found" / "head.safetensors", "head")
     assert all((before[name] == after[name]).all() for name in before)
+
+
+def test_what_was_interrupted_goes_on_to_the_same_bytes(lab, monkeypatch):
+    def stopping(self, epoch, whole=DenseTask.batches):
+        for number, batch in enumerate(whole(self, epoch)):
+            if (epoch, number) == (1, 1):
+                raise KeyboardInterrupt
+            yield batch
+
+    shutil.rmtree(lab / "heads" / "cut", ignore_errors=True)
+    with monkeypatch.context() as patch:
+        patch.setattr(DenseTask, "batches", stopping)
+        done = call(train_head.app, *TRAIN, "--name", "cut")
+    assert done.exit_code == 130 and not done.stdout
+    assert len((lab / "heads" / "cut" / "metrics.jsonl").read_text().splitlines()) == 1
+    done = call(predict.app, "dense-captioning", "--head", "heads/cut", "-o", "x.json")
+    assert done.exit_code == 3 and "not finished" in done.stderr and not (lab / "x.json").exists()
+    assert call(train_head.app, *TRAIN, "--name", "cut").exit_code == 2
+    done = call(train_head.app, *TRAIN, "--name", "cut", "--resume")
+    assert done.exit_code == 0 and json.loads(done.stdout)["epochs"] == 2
+    for name in ("head.safetensors", "vocabulary.json", "metrics.jsonl", "checkpoints/last.safetensors"):
+        assert (lab / "heads" / "cut" / name).read_bytes() == (lab / "heads" / "found" / name).read_bytes(), name
+    shutil.rmtree(lab / "heads" / "cut")
+
+
+@pytest.mark.parametrize("head", ["found", "given"])
+def test_what_is_predicted_can_be_evaluated(lab, head):
+    asked = ("--annotations", "train.json")
+    output = f"scored-{head}.json"
+    done = call(predict.app, "dense-captioning", "--head", f"heads/{head}", "-o", output, "--overwrite", *asked)
+    assert done.exit_code == 0, done.stderr
+    done = call(
+        evaluate.app, "dense-captioning", "--predictions", output, *asked, "--meteor", "off", "-o", "results.json",
+        "--overwrite",
+    )  # fmt: skip
+    assert done.exit_code == 0, done.stderr
+    document = json.loads(done.stdout)
+    values = {metric["name"]: metric["value"] for metric in document["metrics"]}
+    assert document["n_evaluated"] == {"videos": 6, "events": 12}
+    assert 0 <= values["recall"] <= 100 and 0 <= values["CIDEr"] <= 1000
+    if head == "given":
+        assert values["recall"] == values["precision"] == 100
+
+
+@pytest.mark.parametrize(
+    "content", [b"", b"{}", b"[1]", b"\xff\xfe", b'{"v_a": 3}', b'{"v_a": {"duration": NaN}}', b"[" * 9999]
+)
+def test_files_that_are_no_dense_captions_are_one_line(lab, content):
+    (lab / "wrong.json").write_bytes(content)
+    for app, words in ((train_head.app, (*TRAIN, "--name", "x")), (predict.app, ("dense-captioning", "-o", "x.json"))):
+        head = ("--head", "heads/given") if app is predict.app else ()
+        done = call(app, *words, *head, "--annotations", "wrong.json")
+        assert done.exit_code == 3 and done.stderr.count("error:") == 1 and "wrong.json" in done.stderr
+        assert not (lab / "x.json").exists() and not (lab / "heads" / "x").exists()
+
+
+def test_what_is_missing_is_named(lab):
+    done = call(train_head.app, *TRAIN, "--name", "x", "--annotations", "nowhere.json")
+    assert done.exit_code == 3 and "nowhere.json" in done.stderr
+    done = call(train_head.app, *TRAIN, "--name", "x", "--frames", "nowhere.h5")
+    assert done.exit_code == 3 and "nowhere.h5" in done.stderr
+    for words in (("--annotations", "nowhere.json"), ("--frames", "nowhere.h5"), ("--head", "heads/nowhere")):
+        done = call(predict.app, "dense-captioning", "--head", "heads/found", "-o", "x.json", *words)
+        assert done.exit_code == 3 and words[1] in done.stderr and done.stderr.count("error:") == 1
+    assert not (lab / "x.json").exists() and not (lab / "heads" / "x").exists()
 
 
 @pytest.mark.parametrize("file", ["head.safetensors", "vocabulary.json", "config.json"])

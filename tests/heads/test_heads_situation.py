@@ -19,6 +19,7 @@ from figclip_cli.evaluate.datasets.vidsitu_annotations import (
     SituationEvent,
 )
 from figclip_cli.heads.folder import HeadFolder
+from figclip_cli.heads.held_out import held_out_clips
 from figclip_cli.heads.options import TrainingOptions
 from figclip_cli.heads.situation.examples import make_examples
 from figclip_cli.heads.situation.head import (
@@ -34,7 +35,7 @@ from figclip_cli.heads.situation.losses import accuracies, hidden_senses, losses
 from figclip_cli.heads.situation.options import PARTS, TASK, PredictOptions, SituationOptions
 from figclip_cli.heads.situation.predicting import predict_clips
 from figclip_cli.heads.situation.task import ClipSet, SituationTask, score_of
-from figclip_cli.heads.situation.train import held_out_clips, labels_file, make_head
+from figclip_cli.heads.situation.train import labels_file, make_head
 from figclip_cli.heads.training import fit
 from figclip_cli.heads.vocabulary import padded, save_vocabulary, train_bpe
 

@@ -17,7 +17,7 @@ from figclip_cli.files import sha256_of_file
 from figclip_cli.frames import FramesReader, SamplingRecipe, extract
 from figclip_cli.heads.folder import HeadFolder
 from figclip_cli.heads.options import TrainingOptions
-from figclip_cli.heads.situation.inputs import seen_model
+from figclip_cli.heads.seen_model import seen_model
 from figclip_cli.heads.situation.loading import load_head
 from figclip_cli.heads.situation.options import PredictOptions, SituationOptions
 from figclip_cli.heads.situation.predict import asked_clips, predict_situation

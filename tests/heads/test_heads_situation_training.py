@@ -16,8 +16,8 @@ from figclip_cli.evaluate.visuals import StoredClips
 from figclip_cli.frames import FramesReader, SamplingRecipe, extract
 from figclip_cli.heads.folder import HeadFolder
 from figclip_cli.heads.options import TrainingOptions
+from figclip_cli.heads.seen_model import seen_model
 from figclip_cli.heads.situation.examples import make_examples
-from figclip_cli.heads.situation.inputs import seen_model
 from figclip_cli.heads.situation.labels import labels_of, roles_of
 from figclip_cli.heads.situation.options import SituationOptions
 from figclip_cli.heads.situation.task import ClipSet, SituationTask, score_of

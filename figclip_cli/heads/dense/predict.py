@@ -20,7 +20,7 @@ from figclip_cli.heads.dense.loading import LoadedHead
 from figclip_cli.heads.dense.options import GIVEN, PROPOSALS, TASK, DensePredictOptions
 from figclip_cli.heads.dense.videos import Floats, StoredVideos, make_batch, to_device
 from figclip_cli.heads.frame_features import frame_features
-from figclip_cli.heads.situation.inputs import SeenModel, refuse_other_model
+from figclip_cli.heads.seen_model import SeenModel, refuse_other_model
 from figclip_cli.reporting import SILENT, Reporter
 
 FORMAT, FORMAT_VERSION = "figclip-predictions", 1

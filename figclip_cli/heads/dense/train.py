@@ -26,9 +26,9 @@ from figclip_cli.heads.dense.task import DenseTask, ExampleSet, seed_of
 from figclip_cli.heads.dense.videos import Example, StoredVideos
 from figclip_cli.heads.folder import HEAD_FORMAT, HEAD_FORMAT_VERSION, HeadFolder
 from figclip_cli.heads.frame_features import frame_features
+from figclip_cli.heads.held_out import held_out_clips
 from figclip_cli.heads.options import TrainingOptions
-from figclip_cli.heads.situation.inputs import SeenModel
-from figclip_cli.heads.situation.train import held_out_clips
+from figclip_cli.heads.seen_model import SeenModel
 from figclip_cli.heads.training import FitSummary, fit
 from figclip_cli.heads.vocabulary import Vocabulary, make_vocabulary, save_vocabulary
 from figclip_cli.reporting import SILENT, Reporter

@@ -7,11 +7,11 @@ from typing import Any
 
 from figclip_cli.errors import UsageError, nearest
 from figclip_cli.evaluate.protocols import PRECISIONS
+from figclip_cli.heads.options import FEATURES
 from figclip_cli.option_fields import check_choices, flag, refuse_below
 
 TASK = "situation"
 PARTS = ("verbs", "roles", "relations")
-TOKENS, PLAIN = FEATURES = ("tokens", "plain")
 PREDICTED, GIVEN = "predicted", "given"
 FORMATS = ("json", "pickle", "both")
 _MODEL, _LOSS, _ASKED, _OUTPUT = "Head", "Loss", "What is predicted", "Output"

@@ -12,7 +12,8 @@ from figclip_cli.evaluate.datasets.vidsitu import SituationTruth, read_split
 from figclip_cli.evaluate.datasets.vidsitu_annotations import SituationAnnotation, read_annotations
 from figclip_cli.evaluate.visuals import StoredClips
 from figclip_cli.files import sha256_of_file
-from figclip_cli.heads.situation.inputs import SeenModel, features_of, refuse_other_frames, refuse_other_model
+from figclip_cli.heads.seen_model import SeenModel, refuse_other_model
+from figclip_cli.heads.situation.inputs import features_of, refuse_other_frames
 from figclip_cli.heads.situation.loading import LoadedHead, parts_to_predict
 from figclip_cli.heads.situation.options import GIVEN, TASK, PredictOptions
 from figclip_cli.heads.situation.predicting import predict_clips

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,11 +14,13 @@ from figclip_cli.evaluate.datasets.vidsitu_annotations import SituationAnnotatio
 from figclip_cli.evaluate.visuals import StoredClips
 from figclip_cli.files import sha256_of_file, sha256_of_json
 from figclip_cli.heads.folder import HEAD_FORMAT, HEAD_FORMAT_VERSION, HeadFolder
+from figclip_cli.heads.held_out import held_out_clips
 from figclip_cli.heads.options import TrainingOptions
+from figclip_cli.heads.seen_model import SeenModel
 from figclip_cli.heads.situation.card import head_card
 from figclip_cli.heads.situation.examples import Annotated, Examples, make_examples
 from figclip_cli.heads.situation.head import HeadSizes, SituationHead, parameter_counts
-from figclip_cli.heads.situation.inputs import SeenModel, features_of, frames_facts
+from figclip_cli.heads.situation.inputs import features_of, frames_facts
 from figclip_cli.heads.situation.labels import SituationLabels, labels_of, roles_of
 from figclip_cli.heads.situation.options import PARTS, TASK, SituationOptions
 from figclip_cli.heads.situation.task import ClipSet, SituationTask
@@ -168,21 +169,6 @@ def _splits(
     kept = tuple(clip_id for clip_id in every.clip_ids if clip_id not in out)
     measured = tuple(clip_id for clip_id in every.clip_ids if clip_id in out)
     return _Split(every.annotated, kept, every.facts), _Split(every.annotated, measured, every.facts)
-
-
-def held_out_clips(clip_ids: Sequence[str], share: float, seed: int) -> set[str]:
-    """Return a share of clips, chosen by their ids and the seed: a larger share has those of a smaller one.
-
-    Of two clips or more at least one is held out, unless the share is 0, and at least one is left.
-    """
-    if share == 0 or len(clip_ids) < 2:
-        return set()
-    count = min(max(1, round(share * len(clip_ids))), len(clip_ids) - 1)
-    return set(sorted(clip_ids, key=lambda clip_id: _drawn(seed, clip_id))[:count])
-
-
-def _drawn(seed: int, clip_id: str) -> bytes:
-    return hashlib.sha256(f"{seed}\0held out\0{clip_id}".encode("utf-8", "surrogatepass")).digest()
 
 
 def _usable(source: AnnotatedClips, what: str, reporter: Reporter) -> _Split:

@@ -1,0 +1,87 @@
+"""What all heads share on the command line: frames, and the model that a head was trained on."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from figclip_cli.commands.model_flags import (
+    ACTIVATION_HELP,
+    DEVICE_HELP,
+    MODEL_HELP,
+    PRETRAINED_HELP,
+    Activation,
+    Device,
+)
+from figclip_cli.commands.scored_model import ScoredModelOptions, frames_source, load_scored
+from figclip_cli.console import Terminal
+from figclip_cli.errors import UsageError
+from figclip_cli.option_fields import flag
+
+if TYPE_CHECKING:
+    from figclip_cli.evaluate.visuals import StoredClips
+    from figclip_cli.frames import FramesReader
+    from figclip_cli.heads.seen_model import SeenModel
+    from figclip_cli.models.clip import Clip
+
+
+@dataclass(frozen=True)
+class HeadModelOptions:
+    """Where the model is that a head was trained on; see each field's help."""
+
+    run: Path | None = flag(None, "Run folder, if it moved. Default: the one the head was trained on.", None)
+    model: str | None = flag(None, f"Base model, if it moved: {MODEL_HELP.split('.')[0]}.", None)
+    pretrained: str | None = flag(None, PRETRAINED_HELP, None)
+    activation: str | None = flag(None, ACTIVATION_HELP, None, choices=tuple(one.value for one in Activation))
+    device: str = flag("auto", DEVICE_HELP, None, choices=tuple(one.value for one in Device))
+
+
+FramesFlag = Annotated[
+    list[Path] | None,
+    typer.Option("--frames", help="Frames file; repeat for several. Default: frames.h5", rich_help_panel="Data"),
+]
+
+
+def stored_clips(terminal: Terminal, opened: FramesReader | None, clip: Clip) -> StoredClips:
+    """Return the clips of the frames files that are open, all of whose frames are looked at.
+
+    Raises:
+        InputError: The frames are not as the model wants them.
+    """
+    from figclip_cli.evaluate.protocols import PROTOCOLS
+
+    return frames_source(terminal, opened, None, protocol=PROTOCOLS["figclip"], clip=clip)
+
+
+def model_of_head(
+    terminal: Terminal, config: dict[str, Any], options: HeadModelOptions, *, features: str = "plain"
+) -> SeenModel:
+    """Load the model that a head was trained on, from where it was or where the flags say it is now.
+
+    Args:
+        config: Of the head.
+        features: ``tokens`` or ``plain``.
+
+    Raises:
+        UsageError: A run is named for a head of the base model.
+        InputError: The run or the model is not there any more, or is damaged.
+    """
+    from figclip_cli.errors import InputError
+    from figclip_cli.heads.seen_model import seen_model
+    from figclip_cli.run_folder import RunFolder
+
+    trained_on = config["model"]
+    if trained_on["run"] is None and options.run is not None:
+        raise UsageError(f"--run {options.run}: the head was trained on the base model", "leave --run out")
+    where = options.run or (None if trained_on["run"] is None else Path(trained_on["run"]))
+    run = None if where is None else RunFolder(where)
+    if run is not None and options.run is None and not run.path.is_dir():
+        raise InputError(f"the head was trained on the run {run.path}, which is not there", "pass --run FOLDER")
+    scored = ScoredModelOptions(**{item.name: getattr(options, item.name) for item in fields(HeadModelOptions)})
+    if run is None and options.model is None:
+        scored = ScoredModelOptions(**{**trained_on["source"], "device": options.device})
+    clip = load_scored(terminal, run, scored)
+    return seen_model(clip, run, features=features, precision=config["options"]["precision"])
