@@ -97,7 +97,7 @@ def _leave(terminal: Terminal, error: BaseException) -> NoReturn:
         raise typer.Exit(error.exit_code) from None
     if isinstance(error, KeyboardInterrupt):
         if terminal.is_first_process:
-            terminal.error("interrupted", "run the same command again to go on; adapt wants --resume for that")
+            terminal.error("interrupted", "run the same command again to go on; adapt and train-head want --resume")
         raise typer.Exit(EXIT_INTERRUPTED) from None
     if isinstance(error, BrokenPipeError):
         discard(sys.stdout)  # its reader went away
