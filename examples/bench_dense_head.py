@@ -1,6 +1,6 @@
 """Train a head for dense captioning on made-up videos, and see that it tells what happens and when.
 
-    python examples/bench_dense_head.py [--world demo|parted] [--train 400] [--test 100] [--epochs 20] [--json]
+    python examples/bench_dense_head.py [--world demo|parted] [--train 400] [--test 100] [--epochs 16] [--json]
 
 Draws videos and their timed sentences, extracts two frames a second, and trains a head on the shipped base model's
 features of frames, with a tenth of the videos as validation. `--world demo` is the demo's: clips of ten seconds that
@@ -175,7 +175,7 @@ def train_and_predict(
             split: of_other_videos(path, world.folder / f"blind-{split}.json") for split, path in annotations.items()
         }
     options = DenseOptions(mode=mode, width=arguments.width, queries=10, caption_layers=2, max_tokens=40)
-    how = TrainingOptions(epochs=arguments.epochs, batch_size=16)
+    how = TrainingOptions(epochs=arguments.epochs, batch_size=8)
     head = HeadFolder(world.folder / "heads" / name)
     head.check({}, may_change=frozenset(), resume=False, overwrite=True)
     summary = train_dense_captioning(
@@ -251,7 +251,7 @@ def main() -> None:
     parser.add_argument("--world", choices=("demo", "parted"), default="demo", help="which videos; see above")
     parser.add_argument("--train", type=int, default=400, help="videos to train on")
     parser.add_argument("--test", type=int, default=100, help="videos to score")
-    parser.add_argument("--epochs", type=int, default=20)
+    parser.add_argument("--epochs", type=int, default=16)
     parser.add_argument("--width", type=int, default=128)
     parser.add_argument("--folder", type=Path, help="keep videos, frames and heads here")
     parser.add_argument("--meteor", choices=("off", "auto", "on"), default="off", help="METEOR and SODA_c, with Java")

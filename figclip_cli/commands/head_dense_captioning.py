@@ -7,7 +7,14 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from figclip_cli.commands.head_model import FramesFlag, HeadModelOptions, model_of_head, stored_clips
+from figclip_cli.commands.head_model import (
+    FramesFlag,
+    HeadModelOptions,
+    model_folders,
+    model_of_head,
+    refuse_inside,
+    stored_clips,
+)
 from figclip_cli.commands.option_flags import options_from, with_flags_of
 from figclip_cli.commands.scored_model import (
     NoCacheFlag,
@@ -85,7 +92,7 @@ def train(
     from figclip_cli.heads.folder import HeadFolder
     from figclip_cli.heads.seen_model import seen_model
 
-    if name is not None and (name in (".", "..") or Path(name).name != name):
+    if name is not None and (name in ("", ".", "..") or Path(name).name != name):
         raise UsageError(f"--name '{name}' is not the name of a folder", "pass --heads for another place")
     if (valid_frames or valid_split) and not valid_annotations:
         flag = "--valid-frames" if valid_frames else "--valid-split"
@@ -191,6 +198,7 @@ def predict(
     config = head_config(folder)
     _refuse_contradictions(config["sizes"]["mode"], annotations, options)
     output = terminal.default(output, _SUBMISSION, "output")
+    refuse_inside(output, folder.path, *model_folders(config, values))
     check_places(output, overwrite=overwrite, inputs=named_files(frames or _FRAMES, annotations))
     opened = open_frames(terminal, frames, None)
     model = model_of_head(terminal, config, options_from(HeadModelOptions, values))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -43,6 +44,31 @@ FramesFlag = Annotated[
     list[Path] | None,
     typer.Option("--frames", help="Frames file; repeat for several. Default: frames.h5", rich_help_panel="Data"),
 ]
+
+
+def model_folders(config: dict[str, Any], values: Mapping[str, Any]) -> tuple[str | None, ...]:
+    """Return the run and the base model that a head reads: those of its training, and those that flags name."""
+    trained_on = config["model"]
+    return trained_on["run"], trained_on["source"]["model"], values["run"], values["model"]
+
+
+def refuse_inside(output: Path, *folders: Path | str | None) -> None:
+    """Refuse an output inside a folder that the command reads as a whole: a head, a run, a base model.
+
+    Raises:
+        UsageError: Names the folder.
+    """
+    for folder in folders:
+        if (
+            folder is not None
+            and Path(folder).is_dir()
+            and Path(folder).resolve()
+            in (
+                output.resolve(),
+                *output.resolve().parents,
+            )
+        ):
+            raise UsageError(f"{output} is inside {folder}, which this command reads", "choose another --output")
 
 
 def stored_clips(terminal: Terminal, opened: FramesReader | None, clip: Clip) -> StoredClips:

@@ -7,7 +7,14 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from figclip_cli.commands.head_model import FramesFlag, HeadModelOptions, model_of_head, stored_clips
+from figclip_cli.commands.head_model import (
+    FramesFlag,
+    HeadModelOptions,
+    model_folders,
+    model_of_head,
+    refuse_inside,
+    stored_clips,
+)
 from figclip_cli.commands.option_flags import options_from, with_flags_of
 from figclip_cli.commands.scored_model import (
     NoCacheFlag,
@@ -65,7 +72,7 @@ def train(
     from figclip_cli.heads.seen_model import seen_model
     from figclip_cli.heads.situation.train import AnnotatedClips, train_situation
 
-    if name is not None and (name in (".", "..") or Path(name).name != name):
+    if name is not None and (name in ("", ".", "..") or Path(name).name != name):
         raise UsageError(f"--name '{name}' is not the name of a folder", "pass --heads for another place")
     if valid_frames and valid_annotations is None:
         raise UsageError("--valid-frames without --valid-annotations", "name the annotation of these clips")
@@ -170,6 +177,7 @@ def predict(
     parts_to_predict(tuple(config["sizes"]["parts"]), options)
     place = PredictionFolder(terminal.default(output, _PREDICTIONS, "output"), options.format)
     read = named_files(frames or _FRAMES, split, annotations)
+    refuse_inside(place.path, folder.path, *model_folders(config, values))
     place.check(overwrite=overwrite, inputs=read)
     opened = open_frames(terminal, frames, None)
     model = model_of_head(terminal, config, options_from(HeadModelOptions, values), features=config["features"])

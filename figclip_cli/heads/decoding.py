@@ -18,7 +18,7 @@ class Generated:
 
     Attributes:
         texts: One for each row of the memory.
-        log_probabilities: (B,) sum over the tokens written, the end token included.
+        log_probabilities: (B,) sum over the tokens written; the end token is included where it was chosen.
         lengths: (B,) int64, number of these tokens.
     """
 
@@ -89,7 +89,7 @@ def _search(
     done = torch.zeros((rows, beams), dtype=torch.bool, device=device)
     offsets = torch.arange(rows, device=device)[:, None] * beams
     for written in range(longest + 1):
-        scores = _next_scores(decoder, last, state, vocabulary, must_end=written == longest)
+        scores = _next_scores(decoder, last, state, vocabulary, may_end=written > 0, must_end=written == longest)
         scores = scores.unflatten(0, (rows, beams))  # (rows, beams, V)
         only_pad = torch.full_like(scores[0, 0], float("-inf"))
         only_pad[vocabulary.pad_id] = 0.0
@@ -114,14 +114,16 @@ def _search(
 
 
 def _next_scores(
-    decoder: CaptionDecoder, last: Tensor, state: DecoderState, vocabulary: Vocabulary, *, must_end: bool
+    decoder: CaptionDecoder, last: Tensor, state: DecoderState, vocabulary: Vocabulary, *, may_end: bool, must_end: bool
 ) -> Tensor:
     """Return log probabilities (rows, V) of the next token; start and padding are never written.
 
-    After the longest caption only the end may come, and it costs nothing: nobody chose it.
+    No caption is empty, as none is in training. After the longest caption only the end may come, and it costs nothing:
+    nobody chose it.
     """
     logits = decoder.step(last, state)
-    logits[:, [vocabulary.pad_id, vocabulary.start_id]] = float("-inf")
+    never = [vocabulary.pad_id, vocabulary.start_id, *([] if may_end else [vocabulary.end_id])]
+    logits[:, never] = float("-inf")
     scores = logits.log_softmax(dim=-1)
     if must_end:
         scores = torch.full_like(scores, float("-inf"))

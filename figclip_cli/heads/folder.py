@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Set
 from dataclasses import dataclass
 from pathlib import Path
-from typing import ClassVar
+from typing import Any, ClassVar
 
-from figclip_cli.errors import InputError
+from figclip_cli.errors import InputError, UsageError
+from figclip_cli.files import canonical_json, require_writable, sha256_of_file
+from figclip_cli.models.tensors import load_tensors
 from figclip_cli.run_folder import RunFolder, newest_done
 
 HEAD_FORMAT, HEAD_FORMAT_VERSION = "figclip-head", 1
@@ -31,6 +34,48 @@ class HeadFolder(RunFolder):
     def vocabulary_file(self) -> Path:
         """The tokens of captions."""
         return self.path / "vocabulary.json"
+
+    @property
+    def labels_file(self) -> Path:
+        """Names of what is predicted, for tasks that have such."""
+        return self.path / "labels.json"
+
+    def check(self, config: Mapping[str, Any], *, may_change: Set[str], resume: bool, overwrite: bool) -> bool:
+        """As a run folder's; also refuse, before work is spent and anything is lost, what could not go on.
+
+        Raises:
+            UsageError: Also where the head to resume has finished and no checkpoint is left.
+            InputError: The checkpoint to go on from is damaged.
+            MachineError: The folder cannot be written.
+        """
+        canonical_json(dict(config))
+        resuming = super().check(config, may_change=may_change, resume=resume, overwrite=overwrite)
+        require_writable(self.config_file)
+        if resuming and self.checkpoint_file.is_file():
+            load_tensors(self.checkpoint_file, "checkpoint")
+        elif resuming and self.is_done:
+            raise UsageError(f"{self.path} is finished and has no checkpoint", "pass --overwrite to start anew")
+        return resuming
+
+    def companions(self) -> dict[str, str]:
+        """Return the hashes of the files without which the weights mean something else."""
+        files = (self.vocabulary_file, self.labels_file)
+        return {file.name: sha256_of_file(file) for file in files if file.is_file()}
+
+    def require_companions(self, config: Mapping[str, Any]) -> None:
+        """Refuse a head whose vocabulary or labels are not those that were written with it.
+
+        Raises:
+            InputError: Names the file.
+        """
+        result = config.get("result")
+        known = result.get("files") if isinstance(result, dict) else None
+        written: dict[str, str] = known if isinstance(known, dict) else {}
+        found = self.companions()
+        odd = next((name for name in sorted({*found, *written}) if written.get(name) != found.get(name)), None)
+        if odd is not None:
+            message = f"{self.path / odd} is not the file that was written with this head"
+            raise InputError(message, "put it back, or train the head again")
 
 
 def newest_head(task: str, heads: Path = DEFAULT_HEADS) -> HeadFolder:

@@ -6,7 +6,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from figclip_cli.errors import UsageError
-from figclip_cli.option_fields import flag, refuse_below
+from figclip_cli.option_fields import flag, refuse_below, spelled
 
 TOKENS, PLAIN = FEATURES = ("tokens", "plain")  # event tokens of a run's contextualizer, or pooled frames
 _PANEL = "Training"
@@ -28,6 +28,9 @@ class TrainingOptions:
     def __post_init__(self) -> None:
         refuse_below(self, 1, "epochs", "batch_size", verb="train-head")
         refuse_below(self, 0, "weight_decay", "warmup", "max_gradient_norm", "dropout", "seed", verb="train-head")
+        for name in ("weight_decay", "max_gradient_norm"):
+            if not getattr(self, name) < float("inf"):
+                raise UsageError(f"{spelled(name)} must be a number, got {getattr(self, name)}", "0 is none")
         if not 0 < self.lr < float("inf"):
             raise UsageError(f"--lr must be above 0, got {self.lr}", "1e-3 is usual")
         for name in ("warmup", "dropout"):

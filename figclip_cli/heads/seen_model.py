@@ -6,7 +6,7 @@ import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 from figclip_cli.errors import InputError, UsageError
 from figclip_cli.files import sha256_of_file
@@ -14,7 +14,10 @@ from figclip_cli.heads.options import PLAIN, TOKENS
 from figclip_cli.models.adapted import attach_run, load_contextualizer
 from figclip_cli.models.clip import Clip
 from figclip_cli.models.contextualizer import VideoContextualizer
+from figclip_cli.models.source import Activation
 from figclip_cli.run_folder import RunFolder
+
+_SOURCE = {"model", "pretrained", "activation"}
 
 
 @dataclass(frozen=True)
@@ -76,6 +79,18 @@ def seen_model(clip: Clip, run: RunFolder | None, *, features: str | None = None
         return SeenModel(adapted, None, facts, precision)
     facts["contextualizer_sha256"] = sha256_of_file(run.contextualizer_file)
     return SeenModel(adapted, load_contextualizer(run, device=clip.device), facts, precision)
+
+
+def is_model(model: Any) -> bool:
+    """Return whether a value of ``config.json`` is what :func:`seen_model` wrote there, as far as it is read again."""
+    if not isinstance(model, dict) or not isinstance(model.get("run", 0), str | None):
+        return False
+    source = model.get("source")
+    if not isinstance(source, dict) or not isinstance(source.get("model"), str) or set(source) - _SOURCE:
+        return False
+    activation = source.get("activation")
+    known = activation is None or activation in get_args(Activation)
+    return known and isinstance(source.get("pretrained"), str | None)
 
 
 # What must be the same for a head to be of use; names and places may change.

@@ -12,7 +12,7 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor, nn
 
-from figclip_cli.errors import VerificationError
+from figclip_cli.errors import InputError, VerificationError
 from figclip_cli.heads.folder import HeadFolder
 from figclip_cli.heads.options import TrainingOptions
 from figclip_cli.metrics_log import MetricsLog
@@ -158,7 +158,7 @@ class _Fit:
         number = self._progress.epoch
         seed_for(self._options.seed, "epoch", number)
         self._task.module.train()
-        sums: dict[str, float] = {}
+        found: dict[str, list[float]] = {}
         step = number * self._task.steps()
         for batch in self._task.batches(number):
             if stop.requested:
@@ -167,8 +167,8 @@ class _Fit:
             step += 1
             bar.advance()
             for name, value in parts.items():
-                sums[name] = sums.get(name, 0.0) + value
-        means = {name: value / self._task.steps() for name, value in sums.items()}
+                found.setdefault(name, []).append(value)
+        means = {name: sum(values) / len(values) for name, values in found.items()}
         self._task.module.eval()
         validation = self._task.validate()
         self._progress.epoch = number + 1
@@ -225,14 +225,20 @@ class _Fit:
         if not self._folder.checkpoint_file.is_file():
             return
         tensors, metadata = load_tensors(self._folder.checkpoint_file, "checkpoint")
-        self._task.module.load_state_dict(_under(_MODULE, tensors))
-        self._best = _under(_BEST, tensors)
-        moments: dict[int, dict[str, Tensor]] = {}
-        for name, tensor in _under(_OPTIMIZER, tensors).items():
-            index, _, key = name.partition(".")
-            moments.setdefault(int(index), {})[key] = tensor
-        self._optimizer.load_state_dict({**self._optimizer.state_dict(), "state": moments})
-        self._progress = _Progress(**metadata["progress"])
+        try:
+            self._task.module.load_state_dict(_under(_MODULE, tensors))
+            self._best = _under(_BEST, tensors)
+            moments: dict[int, dict[str, Tensor]] = {}
+            for name, tensor in _under(_OPTIMIZER, tensors).items():
+                index, _, key = name.partition(".")
+                moments.setdefault(int(index), {})[key] = tensor
+            self._optimizer.load_state_dict({**self._optimizer.state_dict(), "state": moments})
+            self._progress = _Progress(**metadata["progress"])
+        except (KeyError, TypeError, ValueError, RuntimeError) as error:
+            raise InputError(
+                f"checkpoint {self._folder.checkpoint_file} is damaged or of another head",
+                "start anew with --overwrite",
+            ) from error
         self._reporter.info(f"resume: {self._progress.epoch} of {self._options.epochs} epochs are done")
 
 

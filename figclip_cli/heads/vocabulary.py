@@ -1,6 +1,7 @@
 """Tokens of captions: a byte-level BPE trained on the annotation, or CLIP's own, cut to what the annotation needs.
 
-Either way a text that was annotated can be generated again letter by letter, but for the case with CLIP's own.
+With the trained one a text comes back letter by letter. CLIP's own writes in lower case and parts punctuation from
+words: "a man's hat" comes back as "a man 's hat", which counts where texts are compared to the letter.
 """
 
 from __future__ import annotations
@@ -159,11 +160,17 @@ def vocabulary_from_dict(values: dict[str, Any]) -> Vocabulary:
     try:
         if values["kind"] == BPE:
             return _Bpe(Tokenizer.from_str(values["tokenizer"]))
-        if values["kind"] == CLIP and all(type(token) is int for token in values["clip_ids"]):
+        if values["kind"] == CLIP and _are_clip_ids(values["clip_ids"]):
             return _Clip(values["clip_ids"])
     except Exception as error:  # `tokenizers` raises nothing more exact
         raise ValueError(f"it is no vocabulary: {error}") from error
     raise ValueError("it is of no known kind")
+
+
+def _are_clip_ids(ids: list[Any]) -> bool:
+    known = len(_clip_tokenizer().encoder)
+    sound = all(type(token) is int and 0 <= token < known for token in ids)
+    return sound and all(a < b for a, b in zip(ids, ids[1:], strict=False))
 
 
 def save_vocabulary(path: Path, vocabulary: Vocabulary) -> None:

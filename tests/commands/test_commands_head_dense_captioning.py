@@ -236,7 +236,10 @@ def test_damaged_heads_are_one_line(lab, file, content):
 @pytest.mark.parametrize(
     ("key", "value"),
     [("sizes", {"mode": "proposals"}), ("sizes", 3), ("model", {}), ("frames", None), ("options", {"precision": 1}),
-     ("task", "situation")],
+     ("task", "situation"), ("options", {"precision": "fp8"}),
+     ("frames", {"recipe": {"policy": "fps"}}), ("model", {"run": 3, "source": {"model": "base-model"}}),
+     ("model", {"run": None, "source": {"model": 3}}),
+     ("model", {"run": None, "source": {"model": "x", "activation": 3}})],
 )  # fmt: skip
 def test_damaged_configurations_are_one_line(lab, key, value):
     shutil.copytree(lab / "heads" / "found", lab / "damaged", dirs_exist_ok=True)
@@ -244,6 +247,20 @@ def test_damaged_configurations_are_one_line(lab, key, value):
     (lab / "damaged" / "config.json").write_text(json.dumps({**config, key: value}))
     done = call(predict.app, "dense-captioning", "--head", "damaged", "-o", "x.json")
     assert done.exit_code == 3 and done.stderr.count("error:") == 1
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [("positions", -1), ("positions", "x"), ("queries", True), ("attention_heads", 3), ("dropout", float("nan")),
+     ("max_tokens", 0), ("width", 10**15), ("mode", [])],
+)  # fmt: skip
+def test_damaged_sizes_are_one_line(lab, name, value):
+    shutil.copytree(lab / "heads" / "found", lab / "damaged", dirs_exist_ok=True)
+    config = json.loads((lab / "damaged" / "config.json").read_text())
+    config["sizes"][name] = value
+    (lab / "damaged" / "config.json").write_text(json.dumps(config))
+    done = call(predict.app, "dense-captioning", "--head", "damaged", "-o", "x.json")
+    assert done.exit_code == 3 and done.stderr.count("error:") == 1 and not (lab / "x.json").exists()
 
 
 @pytest.mark.parametrize(
@@ -258,6 +275,14 @@ def test_damaged_configurations_are_one_line(lab, key, value):
 def test_flags_that_cannot_be_meant(lab, wrong, said):
     done = call(train_head.app, *TRAIN, *wrong)
     assert done.exit_code == 2 and said in done.stderr
+
+
+def test_a_submission_never_replaces_a_file_of_the_head(lab):
+    before = (lab / "heads" / "found" / "vocabulary.json").read_bytes()
+    words = ("--head", "heads/found", "-o", "heads/found/vocabulary.json", "--overwrite")
+    done = call(predict.app, "dense-captioning", *words)
+    assert done.exit_code == 2 and "is inside heads/found, which this command reads" in done.stderr
+    assert (lab / "heads" / "found" / "vocabulary.json").read_bytes() == before
 
 
 def test_youcook2_is_trained_on_its_training_split_and_measured_on_the_other(lab):

@@ -7,6 +7,7 @@ import shutil
 import subprocess
 import sys
 
+import h5py
 import pytest
 from conftest import CLIP_IDS, QUICK, TINY_MODEL_CFG, save_model, write_video
 from typer.testing import CliRunner
@@ -288,6 +289,37 @@ def test_frames_of_another_recipe_are_refused(here, tmp_path):
     extract([tmp_path], tmp_path / "f.h5", recipe=SamplingRecipe(size=32, frames_per_event=2), workers=1)
     said = refused(predict("--frames", tmp_path / "f.h5", "-o", tmp_path / "p"), 3, "trained on other frames")
     assert "frames_per_event 4, here 2" in said
+
+
+def test_frames_to_measure_on_are_those_of_training(here, prepared, tmp_path):
+    recipe = SamplingRecipe(size=32, frames_per_event=2)
+    extract([prepared / "vidsitu"], tmp_path / "two.h5", recipe=recipe, workers=1)
+    records = json.loads((here / "vsann_train_lb.json").read_text())
+    for name, own in (("first", records[:4]), ("last", records[4:])):
+        (tmp_path / f"{name}.json").write_text(json.dumps(own))
+    words = ["--annotations", tmp_path / "first.json", "--valid-annotations", tmp_path / "last.json"]
+    done = train(*words, "--valid-frames", tmp_path / "two.h5", "--name", "measured")
+    refused(done, 3, "training has other frames: frames_per_event 4, here 2")
+    assert not (here / "heads" / "measured").exists()
+
+
+def test_a_clip_that_cannot_be_read_is_named_before_anything_is_replaced(here, tmp_path):
+    shutil.copy(here / "frames.h5", tmp_path / "torn.h5")
+    with h5py.File(tmp_path / "torn.h5", "r+") as file:
+        start, end = file["jpeg_offsets"][45:47]
+        file["jpeg_bytes"][start:end] = 0
+    before = sha256_of_file(here / "heads" / "situation-quick" / "head.safetensors")
+    done = train("--frames", tmp_path / "torn.h5", "--no-cache", "--overwrite")
+    refused(done, 3, f"1 clips cannot be read, the first is {CLIP_IDS[2]}")
+    assert sha256_of_file(here / "heads" / "situation-quick" / "head.safetensors") == before
+
+
+def test_predictions_never_go_into_what_is_read(here):
+    for inside in ("heads/situation-quick", "heads/situation-quick/more", "runs/quick"):
+        refused(predict("--output", inside, "--overwrite"), 2, "is inside", "which this command reads")
+    refused(
+        predict("--head", "base-heads/situation-base", "-o", "base-model/x", "--model", "base-model"), 2, "is inside"
+    )
 
 
 def test_another_model_or_run_is_refused(here, prepared, tmp_path):

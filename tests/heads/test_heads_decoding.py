@@ -77,6 +77,7 @@ def log_probability(decoder, memory, mask, tokens, vocabulary):
     row = torch.tensor([[vocabulary.start_id, *tokens]])
     logits = decoder(memory[None], mask[None], row)[0].detach()
     logits[:, [vocabulary.pad_id, vocabulary.start_id]] = float("-inf")
+    logits[0, vocabulary.end_id] = float("-inf")  # no caption is empty
     scores = logits.log_softmax(-1)
     chosen = [*tokens, vocabulary.end_id]
     return sum(
@@ -91,6 +92,8 @@ def test_greedy_takes_the_likeliest_token_each_time(decoder, memory, vocabulary)
         while len(tokens) < 3:
             logits = decoder(memory[0][row : row + 1], memory[1][row : row + 1], torch.tensor([[1, *tokens]]))[0, -1]
             logits[[vocabulary.pad_id, vocabulary.start_id]] = float("-inf")
+            if not tokens:
+                logits[vocabulary.end_id] = float("-inf")
             token = int(logits.argmax())
             if token == vocabulary.end_id:
                 break
@@ -104,7 +107,7 @@ def test_greedy_takes_the_likeliest_token_each_time(decoder, memory, vocabulary)
 @pytest.mark.parametrize("penalty", [0.0, 1.0])
 def test_wide_beams_find_the_best_of_all_captions(decoder, memory, vocabulary, penalty):
     words = range(vocabulary.end_id + 1, vocabulary.size)
-    captions = [tokens for length in range(4) for tokens in product(words, repeat=length)]
+    captions = [tokens for length in range(1, 4) for tokens in product(words, repeat=length)]
     found = generate(decoder, *memory, vocabulary, beams=len(words) ** 2, length_penalty=penalty)
     for row in range(2):
         scores = {

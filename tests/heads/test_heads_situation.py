@@ -35,7 +35,7 @@ from figclip_cli.heads.situation.losses import accuracies, hidden_senses, losses
 from figclip_cli.heads.situation.options import PARTS, TASK, PredictOptions, SituationOptions
 from figclip_cli.heads.situation.predicting import predict_clips
 from figclip_cli.heads.situation.task import ClipSet, SituationTask, score_of
-from figclip_cli.heads.situation.train import labels_file, make_head
+from figclip_cli.heads.situation.train import make_head
 from figclip_cli.heads.training import fit
 from figclip_cli.heads.vocabulary import padded, save_vocabulary, train_bpe
 
@@ -455,7 +455,7 @@ def test_pairs_of_related_rows():
 
 CONFIG = {
     "format": "figclip-head", "format_version": 1, "task": TASK, "features": "plain",
-    "model": {"source": {"model": "x"}}, "frames": {"recipe": {}, "recipe_sha256": "0"},
+    "model": {"run": None, "source": {"model": "x"}}, "frames": {"recipe": {}, "recipe_sha256": "0"},
 }  # fmt: skip
 
 
@@ -471,7 +471,7 @@ def trained(
     resuming = head.check(config, may_change=frozenset(), resume=resume, overwrite=False)
     head.begin(config, resuming=resuming)
     save_vocabulary(head.vocabulary_file, setup.vocabulary)
-    setup.labels.save(labels_file(head))
+    setup.labels.save(head.labels_file)
     if stop_at is not None:
         batches = task.batches
 
@@ -483,7 +483,7 @@ def trained(
 
         task.batches = stopping
     summary = fit(task, head, how, resuming=resuming)
-    head.finish(config, summary.as_dict(), "card")
+    head.finish(config, {**summary.as_dict(), "files": head.companions()}, "card")
     return setup, head, task
 
 

@@ -140,7 +140,7 @@ def test_sizes_that_are_not_the_weights_are_refused(folder, tmp_path, change):
     config = json.loads((folder.path / "config.json").read_text())
     config["sizes"] |= change
     (tmp_path / "head" / "config.json").write_text(json.dumps(config))
-    with pytest.raises(InputError, match="do not fit each other|labels or vocabulary"):
+    with pytest.raises(InputError, match="do not fit each other|labels or vocabulary|sizes is missing or damaged"):
         load_head(HeadFolder(tmp_path / "head"))
 
 

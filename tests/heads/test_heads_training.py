@@ -12,7 +12,7 @@ from figclip_cli.errors import InputError, UsageError, VerificationError
 from figclip_cli.heads.folder import HeadFolder, newest_head
 from figclip_cli.heads.options import TrainingOptions
 from figclip_cli.heads.training import Validation, fit, rate_factor, seed_for
-from figclip_cli.models.tensors import load_tensors
+from figclip_cli.models.tensors import load_tensors, save_tensors
 
 CONFIG = {"format": "figclip-head", "format_version": 1, "task": "toy"}
 
@@ -114,6 +114,39 @@ def test_a_damaged_checkpoint_is_named(tmp_path):
         start(tmp_path, Toy(), TrainingOptions(epochs=1), resume=True)
 
 
+def test_a_damaged_checkpoint_costs_a_finished_head_nothing(tmp_path):
+    folder, summary = start(tmp_path, Toy(), TrainingOptions(epochs=1))
+    folder.finish(CONFIG, summary.as_dict(), "card")
+    folder.checkpoint_file.write_bytes(b"torn")
+    with pytest.raises(InputError, match="checkpoint"):
+        start(tmp_path, Toy(), TrainingOptions(epochs=1), resume=True)
+    assert folder.is_done and "result" in folder.load_config()
+    folder.checkpoint_file.unlink()
+    with pytest.raises(UsageError, match="is finished and has no checkpoint"):
+        start(tmp_path, Toy(), TrainingOptions(epochs=1), resume=True)
+    assert folder.is_done
+
+
+def test_a_checkpoint_of_another_head_is_refused_in_one_line(tmp_path):
+    folder, _ = start(tmp_path, Toy(), TrainingOptions(epochs=1))
+    save_tensors(folder.checkpoint_file, {"module.odd": torch.zeros(1)}, {"progress": {}})
+    with pytest.raises(InputError, match="damaged or of another head"):
+        start(tmp_path, Toy(), TrainingOptions(epochs=1), resume=True)
+
+
+def test_files_beside_the_weights_are_those_they_were_written_with(tmp_path):
+    folder, summary = start(tmp_path, Toy(), TrainingOptions(epochs=1))
+    folder.vocabulary_file.write_text("{}")
+    folder.labels_file.write_text("[]")
+    folder.finish(CONFIG, {**summary.as_dict(), "files": folder.companions()}, "card")
+    folder.require_companions(folder.load_config())
+    folder.labels_file.write_text("[1]")
+    with pytest.raises(InputError, match="labels.json is not the file"):
+        folder.require_companions(folder.load_config())
+    with pytest.raises(InputError, match="is not the file"):
+        folder.require_companions({"result": None})
+
+
 def test_the_rate_rises_then_falls_to_nothing():
     factors = [rate_factor(step, warmup_steps=4, total=20) for step in range(20)]
     assert factors[:4] == [0.25, 0.5, 0.75, 1.0] and factors[4] == 1.0
@@ -140,7 +173,10 @@ def test_heads_of_another_task_or_unfinished_ones_are_not_taken(tmp_path):
 
 @pytest.mark.parametrize(
     "wrong",
-    [{"epochs": 0}, {"lr": 0.0}, {"lr": float("nan")}, {"dropout": 1.0}, {"dropout": float("nan")}, {"warmup": 1.0}],
+    [
+        *({"epochs": 0}, {"lr": 0.0}, {"lr": float("nan")}, {"dropout": 1.0}, {"dropout": float("nan")}),
+        *({"warmup": 1.0}, {"weight_decay": float("nan")}, {"max_gradient_norm": float("inf")}),
+    ],
 )
 def test_options_that_cannot_be_are_refused(wrong):
     with pytest.raises(UsageError):

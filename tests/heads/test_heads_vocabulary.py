@@ -85,6 +85,8 @@ def test_a_saved_vocabulary_is_the_same(tmp_path, kind):
         ('{"format": "figclip-vocabulary", "kind": "bpe", "tokenizer": "{"}', "damaged"),
         ('{"format": "figclip-vocabulary", "kind": "clip", "clip_ids": [1.5]}', "no known kind"),
         ('{"format": "figclip-vocabulary", "kind": "clip", "clip_ids": 3}', "damaged"),
+        ('{"format": "figclip-vocabulary", "kind": "clip", "clip_ids": [1000000000]}', "no known kind"),
+        ('{"format": "figclip-vocabulary", "kind": "clip", "clip_ids": [5, 5]}', "no known kind"),
     ],
 )
 def test_what_is_no_vocabulary_is_refused(tmp_path, content, said):

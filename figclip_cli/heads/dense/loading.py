@@ -9,11 +9,13 @@ from typing import Any
 import torch
 
 from figclip_cli.errors import InputError
+from figclip_cli.evaluate.protocols import PRECISIONS
 from figclip_cli.files import sha256_of_file
 from figclip_cli.heads.dense.head import DenseHead
-from figclip_cli.heads.dense.options import MODES, TASK
+from figclip_cli.heads.dense.options import TASK
 from figclip_cli.heads.dense.sizes import DenseSizes
 from figclip_cli.heads.folder import HeadFolder
+from figclip_cli.heads.seen_model import is_model
 from figclip_cli.heads.vocabulary import Vocabulary, load_vocabulary
 from figclip_cli.models.tensors import load_tensors
 
@@ -52,15 +54,24 @@ def head_config(folder: HeadFolder) -> dict[str, Any]:
         raise InputError(f"the head {folder.path} is for {config.get('task')}, not for {TASK}", "name another --head")
     model, frames, options = (config.get(key) for key in ("model", "frames", "options"))
     sound = {
-        "model": isinstance(model, dict) and isinstance(model.get("source"), dict) and "run" in model,
-        "frames": isinstance(frames, dict) and isinstance(frames.get("recipe"), dict),
-        "options": isinstance(options, dict) and isinstance(options.get("precision"), str),
-        "sizes": isinstance(config.get("sizes"), dict) and config["sizes"].get("mode") in MODES,
+        "model": is_model(model),
+        "frames": isinstance(frames, dict) and _is_recipe(frames.get("recipe")),
+        "options": isinstance(options, dict) and options.get("precision") in PRECISIONS,
     }
     wrong = next((key for key, is_sound in sound.items() if not is_sound), None)
     if wrong is not None:
         raise InputError(f"{folder.config_file}: '{wrong}' is missing or damaged", _AGAIN)
+    try:
+        DenseSizes.from_dict(config.get("sizes"))
+    except ValueError as error:
+        raise InputError(f"{folder.config_file}: 'sizes': {error}", _AGAIN) from error
     return config
+
+
+def _is_recipe(recipe: Any) -> bool:
+    if not isinstance(recipe, dict) or not isinstance(recipe.get("policy"), str):
+        return False
+    return recipe["policy"] != "fps" or type(recipe.get("fps")) in (int, float)
 
 
 def load_head(folder: HeadFolder, *, device: torch.device | str = "cpu") -> LoadedHead:
@@ -70,10 +81,11 @@ def load_head(folder: HeadFolder, *, device: torch.device | str = "cpu") -> Load
         InputError: The head is not finished, is for another task, or a file of it is missing or damaged.
     """
     config = head_config(folder)
+    folder.require_companions(config)
     vocabulary = load_vocabulary(folder.vocabulary_file)
     state, _ = load_tensors(folder.weights_file, "weights of the head")
     try:
-        sizes = DenseSizes(**config["sizes"])
+        sizes = DenseSizes.from_dict(config["sizes"])
         module = DenseHead(sizes)
         module.load_state_dict(state)
     except (KeyError, TypeError, ValueError, RuntimeError, AttributeError) as error:

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, fields
 from typing import Any
 
-from figclip_cli.heads.dense.options import GIVEN, DenseOptions
+from figclip_cli.heads.dense.options import GIVEN, MODES, DenseOptions
 
 
 @dataclass(frozen=True)
@@ -44,6 +45,23 @@ class DenseSizes:
         return asdict(self)
 
     @classmethod
+    def from_dict(cls, values: Any) -> DenseSizes:
+        """Return the sizes that :meth:`as_dict` wrote.
+
+        Raises:
+            ValueError: Names what is missing or wrong.
+        """
+        if not isinstance(values, dict):
+            raise ValueError("they are no object")
+        for name in (item.name for item in fields(cls)):
+            if not _SOUND.get(name, _is_count)(values.get(name)):
+                raise ValueError(f"'{name}' is missing or damaged")
+        made = cls(**{item.name: values[item.name] for item in fields(cls)})
+        if made.width % (2 * made.attention_heads):
+            raise ValueError("'width' cannot be divided among the attention heads")
+        return made
+
+    @classmethod
     def of(
         cls, options: DenseOptions, *, feature_width: int, vocabulary_size: int, max_events: int, dropout: float
     ) -> DenseSizes:
@@ -64,3 +82,13 @@ class DenseSizes:
             options.max_tokens,
             dropout,
         )
+
+
+def _is_count(value: Any) -> bool:
+    return type(value) is int and value >= 1
+
+
+_SOUND: dict[str, Callable[[Any], bool]] = {
+    "mode": lambda value: value in MODES,
+    "dropout": lambda value: type(value) in (int, float) and 0 <= value < 1,
+}

@@ -92,7 +92,8 @@ def train_dense_captioning(
     folder.begin(config, resuming=resuming)
     save_vocabulary(folder.vocabulary_file, vocabulary)
     fitted = fit(task, folder, how, resuming=resuming, reporter=reporter)
-    folder.finish(config, fitted.as_dict(), head_card(folder.name, config, fitted.as_dict()))
+    result = {**fitted.as_dict(), "files": folder.companions()}
+    folder.finish(config, result, head_card(folder.name, config, result))
     return TrainSummary(folder, fitted, config)
 
 

@@ -31,8 +31,11 @@ def frames_facts(clips: StoredClips) -> dict[str, Any]:
 _LASTING_OF_FRAMES = ("events", "frames_per_event", "size", "policy", "fps", "crop", "interpolation")
 
 
-def refuse_other_frames(clips: StoredClips, trained_on: Mapping[str, Any], head: Path) -> None:
-    """Refuse frames that were chosen or cut in another way than those that a head was trained on.
+def refuse_other_frames(clips: StoredClips, trained_on: Mapping[str, Any], head: Path | str) -> None:
+    """Refuse frames that were chosen or cut in another way than those that a head is trained on.
+
+    Args:
+        head: Whose frames those are, for the message.
 
     Raises:
         InputError: Names what differs.
@@ -41,7 +44,8 @@ def refuse_other_frames(clips: StoredClips, trained_on: Mapping[str, Any], head:
     differing = [key for key in _LASTING_OF_FRAMES if own.get(key) != theirs.get(key)]
     if differing:
         shown = ", ".join(f"{key} {theirs.get(key)}, here {own.get(key)}" for key in differing)
-        raise InputError(f"the head {head} was trained on other frames: {shown}", "extract as for its training")
+        whose = f"the head {head} was trained on" if isinstance(head, Path) else f"{clips.reader.paths[0]}: {head} has"
+        raise InputError(f"{whose} other frames: {shown}", "extract as for its training")
 
 
 def features_of(

@@ -9,12 +9,14 @@ from typing import Any
 import torch
 
 from figclip_cli.errors import InputError, UsageError
+from figclip_cli.evaluate.protocols import PRECISIONS
 from figclip_cli.files import sha256_of_file
 from figclip_cli.heads.folder import HeadFolder
+from figclip_cli.heads.options import FEATURES
+from figclip_cli.heads.seen_model import is_model
 from figclip_cli.heads.situation.head import HeadSizes, SituationHead
 from figclip_cli.heads.situation.labels import SituationLabels, load_labels
-from figclip_cli.heads.situation.options import PREDICTED, TASK, PredictOptions
-from figclip_cli.heads.situation.train import labels_file
+from figclip_cli.heads.situation.options import PARTS, PREDICTED, TASK, PredictOptions
 from figclip_cli.heads.vocabulary import Vocabulary, load_vocabulary
 from figclip_cli.models.tensors import load_tensors
 
@@ -59,15 +61,29 @@ def head_config(folder: HeadFolder) -> dict[str, Any]:
         raise InputError(f"the head {folder.path} is for {config.get('task')}, not for {TASK}", "name another --head")
     wrong = [key for key in _NEEDED if key not in config]
     model, frames = config.get("model"), config.get("frames")
-    if not isinstance(model, dict) or not isinstance(model.get("source"), dict):
+    if not is_model(model):
         wrong.append("model")
     if not isinstance(frames, dict) or not isinstance(frames.get("recipe"), dict) or "recipe_sha256" not in frames:
         wrong.append("frames")
-    if not isinstance(config.get("options"), dict):
+    options, sizes = config.get("options"), config.get("sizes")
+    if (
+        not isinstance(options, dict)
+        or options.get("precision") not in PRECISIONS
+        or not _is_count(options, "max_roles")
+    ):
         wrong.append("options")
+    parts = sizes.get("parts") if isinstance(sizes, dict) else None
+    if not isinstance(parts, list) or not parts or any(part not in PARTS for part in parts):
+        wrong.append("sizes")
+    if config.get("features") not in FEATURES:
+        wrong.append("features")
     if wrong:
         raise InputError(f"{folder.config_file}: {wrong[0]} is missing or damaged", _AGAIN)
     return config
+
+
+def _is_count(values: dict[str, Any], key: str) -> bool:
+    return type(values.get(key)) is int and values[key] >= 1
 
 
 def load_head(folder: HeadFolder, *, device: torch.device | str = "cpu") -> LoadedHead:
@@ -77,13 +93,14 @@ def load_head(folder: HeadFolder, *, device: torch.device | str = "cpu") -> Load
         InputError: The head is not finished, is for another task, or a file of it is missing or damaged.
     """
     config = head_config(folder)
-    labels, vocabulary = load_labels(labels_file(folder)), load_vocabulary(folder.vocabulary_file)
+    folder.require_companions(config)
+    labels, vocabulary = load_labels(folder.labels_file), load_vocabulary(folder.vocabulary_file)
     state, _ = load_tensors(folder.weights_file, "weights of the head")
     try:
         sizes = HeadSizes.from_dict(config["sizes"])
         module = SituationHead(sizes, labels.role_log_odds())
         module.load_state_dict(state)
-    except (KeyError, TypeError, ValueError, RuntimeError) as error:
+    except (KeyError, TypeError, ValueError, RuntimeError, AssertionError) as error:
         said = " ".join(str(error).split())[:200]
         raise InputError(
             f"{folder.path}: weights, labels and config.json do not fit each other: {said}", _AGAIN

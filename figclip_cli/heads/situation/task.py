@@ -109,6 +109,8 @@ class SituationTask:
             batch = self._batch(self._held_out, which)
             for name, counts in accuracies(self._head, self._encode(batch), batch.rows, self._pad_id).items():
                 found[name] = found.get(name, Counts(0.0, 0.0)).plus(counts)
+        if not any(counts.of for counts in found.values()):
+            return None  # nothing of what is trained can be measured on these clips: the last epoch is kept
         shares = {f"{name}_accuracy": counts.share for name, counts in found.items()}
         return Validation(score_of(found), True, shares)
 

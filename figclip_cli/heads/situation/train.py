@@ -20,7 +20,7 @@ from figclip_cli.heads.seen_model import SeenModel
 from figclip_cli.heads.situation.card import head_card
 from figclip_cli.heads.situation.examples import Annotated, Examples, make_examples
 from figclip_cli.heads.situation.head import HeadSizes, SituationHead, parameter_counts
-from figclip_cli.heads.situation.inputs import features_of, frames_facts
+from figclip_cli.heads.situation.inputs import StoredFeatures, features_of, frames_facts, refuse_other_frames
 from figclip_cli.heads.situation.labels import SituationLabels, labels_of, roles_of
 from figclip_cli.heads.situation.options import PARTS, TASK, SituationOptions
 from figclip_cli.heads.situation.task import ClipSet, SituationTask
@@ -112,7 +112,7 @@ def train_situation(
     config = _config(model, training, (split, held_out), sets[0], module, options, how)
     resuming = folder.check(config, may_change=frozenset({"device"}), resume=resume, overwrite=overwrite)
     features = [
-        features_of(model, source.clips, part.clip_ids, cache=cache, reporter=reporter)[0]
+        _features(model, source, part, cache, reporter)
         for source, part in ((training, split), (validation or training, held_out))
         if part is not None
     ]
@@ -123,15 +123,21 @@ def train_situation(
     )
     folder.begin(config, resuming=resuming)
     save_vocabulary(folder.vocabulary_file, vocabulary)
-    labels.save(labels_file(folder))
+    labels.save(folder.labels_file)
     fitted = fit(task, folder, how, resuming=resuming, reporter=reporter)
-    folder.finish(config, fitted.as_dict(), head_card(folder.name, config, fitted.as_dict()))
+    result = {**fitted.as_dict(), "files": folder.companions()}
+    folder.finish(config, result, head_card(folder.name, config, result))
     return TrainSummary(folder, fitted, config)
 
 
-def labels_file(folder: HeadFolder) -> Path:
-    """Return where a head's labels are."""
-    return folder.path / "labels.json"
+def _features(
+    model: SeenModel, source: AnnotatedClips, part: _Split, cache: Path | None, reporter: Reporter
+) -> StoredFeatures:
+    found, frames = features_of(model, source.clips, part.clip_ids, cache=cache, reporter=reporter)
+    if frames.failed:
+        first, why = next(iter(frames.failed.items()))
+        raise InputError(f"{len(frames.failed)} clips cannot be read, the first is {first}: {why}", "extract again")
+    return found
 
 
 def make_head(sizes: HeadSizes, labels: SituationLabels, *, seed: int = 0) -> SituationHead:
@@ -158,6 +164,7 @@ def _splits(
     """
     every = _usable(training, "training", reporter)
     if validation is not None:
+        refuse_other_frames(validation.clips, frames_facts(training.clips), "training")
         other = _usable(validation, "validation", reporter)
         if twice := set(every.clip_ids) & set(other.clip_ids):
             where = f"{training.annotations} and {validation.annotations}"
