@@ -25,12 +25,13 @@ from figclip_cli.adapt.frames_on_device import on_device
 from figclip_cli.adapt.held_out import Validate
 from figclip_cli.adapt.layout import Layout
 from figclip_cli.adapt.memory import MemoryNeed, is_out_of_memory, out_of_memory
-from figclip_cli.adapt.optimizer import learning_rate_factor, make_optimizer
+from figclip_cli.adapt.optimizer import make_optimizer
 from figclip_cli.adapt.options import AdaptOptions, Execution
 from figclip_cli.adapt.processes import Processes
 from figclip_cli.adapt.speed import Speed
 from figclip_cli.adapt.step import Model, Step, clamp_temperature
 from figclip_cli.errors import FigclipError, UsageError, VerificationError
+from figclip_cli.learning_rate import learning_rate_factor
 from figclip_cli.metrics_log import MetricsLog
 from figclip_cli.models.lora import lora_layers
 from figclip_cli.models.tensors import load_tensors

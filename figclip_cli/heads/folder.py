@@ -57,6 +57,21 @@ class HeadFolder(RunFolder):
             raise UsageError(f"{self.path} is finished and has no checkpoint", "pass --overwrite to start anew")
         return resuming
 
+    def facts(self) -> dict[str, Any]:
+        """Return the head's name and the hash of its weights."""
+        return {"name": self.name, "weights_sha256": sha256_of_file(self.weights_file)}
+
+    def load_config_for(self, task: str) -> dict[str, Any]:
+        """Return the configuration of a finished head for a task.
+
+        Raises:
+            InputError: As :meth:`load_config`; also where the head is for another task.
+        """
+        config = self.load_config()
+        if config.get("task") != task:
+            raise InputError(f"the head {self.path} is for {config.get('task')}, not for {task}", "name another --head")
+        return config
+
     def companions(self) -> dict[str, str]:
         """Return the hashes of the files without which the weights mean something else."""
         files = (self.vocabulary_file, self.labels_file)

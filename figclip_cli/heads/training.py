@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import math
 import time
 from collections.abc import Iterator, Mapping
@@ -13,8 +12,10 @@ import torch
 from torch import Tensor, nn
 
 from figclip_cli.errors import InputError, VerificationError
+from figclip_cli.heads.chance import seed_of
 from figclip_cli.heads.folder import HeadFolder
 from figclip_cli.heads.options import TrainingOptions
+from figclip_cli.learning_rate import learning_rate_factor
 from figclip_cli.metrics_log import MetricsLog
 from figclip_cli.models.tensors import load_tensors, save_tensors
 from figclip_cli.reporting import SILENT, Reporter
@@ -88,6 +89,21 @@ class FitSummary:
         return asdict(self)
 
 
+@dataclass(frozen=True)
+class TrainSummary:
+    """What a training made.
+
+    Attributes:
+        folder: The head.
+        fitted: How it ended.
+        config: What is in ``config.json``.
+    """
+
+    folder: HeadFolder
+    fitted: FitSummary
+    config: Mapping[str, Any]
+
+
 @dataclass
 class _Progress:
     """How far it is, and the best epoch so far; all of it is in the checkpoint."""
@@ -156,7 +172,7 @@ class _Fit:
     def _epoch(self, log: MetricsLog, stop: StopSignals, bar: Any) -> None:
         """Train one epoch, validate, log and checkpoint."""
         number = self._progress.epoch
-        seed_for(self._options.seed, "epoch", number)
+        torch.manual_seed(seed_of(self._options.seed, "epoch", number))
         self._task.module.train()
         found: dict[str, list[float]] = {}
         step = number * self._task.steps()
@@ -194,8 +210,11 @@ class _Fit:
                 f"step {step + 1}: the loss is {found['loss']}, the gradient's length {float(norm)}",
                 "try a smaller --lr; the epochs before are kept",
             )
-        factor = rate_factor(
-            step, warmup_steps=round(self._options.warmup * self._total_steps), total=self._total_steps
+        factor = learning_rate_factor(
+            step,
+            warmup_steps=round(self._options.warmup * self._total_steps),
+            schedule="cosine",
+            total_steps=self._total_steps,
         )
         for group in self._optimizer.param_groups:
             group["lr"] = self._options.lr * factor
@@ -254,21 +273,3 @@ def _optimizer(module: nn.Module, options: TrainingOptions) -> torch.optim.AdamW
         {"params": [p for p in trained if p.ndim <= 1], "weight_decay": 0.0},
     ]
     return torch.optim.AdamW([group for group in groups if group["params"]], lr=options.lr)
-
-
-def rate_factor(step: int, *, warmup_steps: int, total: int) -> float:
-    """Return what the learning rate is multiplied by: a linear rise, then half a cosine down to zero.
-
-    Args:
-        step: Finished steps; 0 is the first step.
-    """
-    if step < warmup_steps:
-        return (step + 1) / warmup_steps
-    done = (step - warmup_steps) / max(1, total - warmup_steps)
-    return 0.5 * (1.0 + math.cos(math.pi * min(1.0, done)))
-
-
-def seed_for(seed: int, *names: object) -> None:
-    """Seed torch's generator from a seed and what it is for, for example an epoch."""
-    digest = hashlib.sha256("\0".join(map(str, (seed, *names))).encode()).digest()
-    torch.manual_seed(int.from_bytes(digest[:8], "little", signed=True))

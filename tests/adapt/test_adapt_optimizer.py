@@ -8,9 +8,10 @@ from dataclasses import replace
 import pytest
 import torch
 
-from figclip_cli.adapt.optimizer import learning_rate_factor, make_optimizer
+from figclip_cli.adapt.optimizer import make_optimizer
 from figclip_cli.adapt.options import AdaptOptions
 from figclip_cli.adapt.step import Model
+from figclip_cli.learning_rate import learning_rate_factor
 from figclip_cli.models.clip import load_clip
 from figclip_cli.models.contextualizer import ContextualizerConfig, VideoContextualizer
 from figclip_cli.models.lora import attach_lora

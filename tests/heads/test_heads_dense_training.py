@@ -9,10 +9,11 @@ import pytest
 import torch
 from dense_videos import KINDS, MadeVideos, small_head
 
+from figclip_cli.heads.chance import seed_of
 from figclip_cli.heads.dense.inference import Proposal, describe, propose
 from figclip_cli.heads.dense.losses import PARTS
 from figclip_cli.heads.dense.options import DensePredictOptions
-from figclip_cli.heads.dense.task import DenseTask, score_proposals, seed_of
+from figclip_cli.heads.dense.task import DenseTask, score_proposals
 from figclip_cli.heads.dense.videos import make_batch
 from figclip_cli.heads.folder import HeadFolder
 from figclip_cli.heads.options import TrainingOptions

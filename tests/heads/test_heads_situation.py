@@ -523,7 +523,7 @@ def test_a_loaded_head_is_the_saved_one(overfitted):
     assert predict(setup.loaded()) == predict(loaded) and predict(setup.loaded(), **options) == predict(
         loaded, **options
     )
-    assert loaded.facts()["name"] == "four" and len(loaded.facts()["weights_sha256"]) == 64
+    assert loaded.folder.facts()["name"] == "four" and len(loaded.folder.facts()["weights_sha256"]) == 64
 
 
 def test_all_is_right_of_what_was_learned_by_heart(overfitted):

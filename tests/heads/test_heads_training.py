@@ -9,9 +9,11 @@ import torch
 from torch import nn
 
 from figclip_cli.errors import InputError, UsageError, VerificationError
+from figclip_cli.heads.chance import seed_of
 from figclip_cli.heads.folder import HeadFolder, newest_head
 from figclip_cli.heads.options import TrainingOptions
-from figclip_cli.heads.training import Validation, fit, rate_factor, seed_for
+from figclip_cli.heads.training import Validation, fit
+from figclip_cli.learning_rate import learning_rate_factor
 from figclip_cli.models.tensors import load_tensors, save_tensors
 
 CONFIG = {"format": "figclip-head", "format_version": 1, "task": "toy"}
@@ -21,7 +23,7 @@ class Toy:
     """Learns y = 2 x + dropout noise; ``stop_in`` makes an epoch fail as a kill would."""
 
     def __init__(self, scores=None, stop_in=None, scale=1.0):
-        seed_for(0, "weights")
+        torch.manual_seed(seed_of(0, "weights"))
         self.module = nn.Sequential(nn.Linear(2, 8), nn.Dropout(0.2), nn.Linear(8, 1))
         self.scores, self.stop_in, self.scale, self.seen = scores, stop_in, scale, []
 
@@ -148,10 +150,10 @@ def test_files_beside_the_weights_are_those_they_were_written_with(tmp_path):
 
 
 def test_the_rate_rises_then_falls_to_nothing():
-    factors = [rate_factor(step, warmup_steps=4, total=20) for step in range(20)]
+    factors = [learning_rate_factor(step, warmup_steps=4, schedule="cosine", total_steps=20) for step in range(20)]
     assert factors[:4] == [0.25, 0.5, 0.75, 1.0] and factors[4] == 1.0
     assert all(a > b for a, b in zip(factors[4:], factors[5:], strict=False)) and factors[-1] < 0.02
-    assert rate_factor(0, warmup_steps=0, total=1) == 1.0
+    assert learning_rate_factor(0, warmup_steps=0, schedule="cosine", total_steps=1) == 1.0
 
 
 def test_heads_of_another_task_or_unfinished_ones_are_not_taken(tmp_path):

@@ -7,7 +7,7 @@ files are read, so anybody's predictions can be scored.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,8 +16,8 @@ from figclip_cli.errors import InputError, UsageError
 from figclip_cli.evaluate.datasets.common import quoted
 from figclip_cli.evaluate.datasets.vidsitu import SituationTruth, read_split, read_truth
 from figclip_cli.evaluate.datasets.vidsitu_predictions import SituationPredictions, read_predictions
+from figclip_cli.evaluate.evaluation import Evaluation
 from figclip_cli.evaluate.results import Metric, Results
-from figclip_cli.evaluate.samples import Sample
 from figclip_cli.evaluate.situation.breakdowns import by_frequency, by_role, by_verb, senses_in
 from figclip_cli.evaluate.situation.numbers import SituationNumbers
 from figclip_cli.evaluate.situation.verbs import HEADLINE_THRESHOLD
@@ -58,24 +58,16 @@ class SituationInputs:
 
 
 @dataclass(frozen=True)
-class SituationEvaluation:
+class SituationEvaluation(Evaluation):
     """Results of situation recognition.
 
     Attributes:
-        results: Everything but the items.
-        samples: Makes the items' outcomes, one after another.
         breakdowns: By name, the numbers of each role, verb or range of frequencies, the largest gain first.
         official: Makes the numbers of the headline model by their official names.
     """
 
-    results: Results
-    samples: Callable[[], Iterator[Sample]]
     breakdowns: Mapping[str, Sequence[Metric]]
     official: Callable[[], dict[str, Any]]
-
-    def write(self, path: Path, *, samples: bool = True) -> Results:
-        """Write the results and, beside them, the samples; return the results as written."""
-        return self.results.write(path, self.samples() if samples else None)
 
 
 def evaluate_situation(inputs: SituationInputs, reporter: Reporter = SILENT) -> SituationEvaluation:

@@ -14,11 +14,10 @@ from figclip_cli.evaluate.datasets.dense_events import aligned_ids
 from figclip_cli.evaluate.visuals import StoredClips
 from figclip_cli.files import sha256_of_json
 from figclip_cli.heads.dense.videos import Example, LeftOut, make_example, other_durations
+from figclip_cli.heads.seen_frames import frames_that_differ
 from figclip_cli.reporting import Reporter
 
 TRAINING_SPLIT = "training"
-# What must be the same for a head to be of use; how pictures are stored may differ.
-_LASTING = ("policy", "fps", "events", "frames_per_event", "size", "crop", "interpolation")
 
 
 @dataclass(frozen=True)
@@ -169,29 +168,21 @@ def described(examples: Sequence[Example]) -> dict[str, Any]:
     }
 
 
-def frames_facts(clips: StoredClips) -> dict[str, Any]:
-    """Return what frames a head was trained on, for ``config.json``."""
-    recipe = clips.reader.recipe
-    return {"recipe": recipe.as_dict(), "recipe_sha256": recipe.sha256}
-
-
 def refuse_other_frames(clips: StoredClips, trained_on: Mapping[str, Any], who: str) -> None:
     """Refuse frames that were chosen or cut in another way than those that a head was trained on.
 
     Args:
-        trained_on: What :func:`frames_facts` gave.
+        trained_on: What :func:`~figclip_cli.heads.seen_frames.frames_facts` gave.
         who: For the message, such as ``the head heads/dense was trained on``.
 
     Raises:
         InputError: Names what differs.
     """
-    here, there = clips.reader.recipe.as_dict(), trained_on["recipe"]
-    differing = [key for key in _LASTING if here.get(key) != there.get(key)]
+    differing, there = frames_that_differ(clips, trained_on), trained_on["recipe"]
     if not differing:
         return
-    shown = ", ".join(f"{key} {there.get(key)}, here {here.get(key)}" for key in differing)
     flags = f"--fps {there.get('fps'):g}" if there.get("policy") == "fps" else f"--policy {there.get('policy')}"
     raise InputError(
-        f"{clips.reader.paths[0]} has other frames than {who}: {shown}",
+        f"{clips.reader.paths[0]} has other frames than {who}: {differing}",
         f"extract with {flags} --size {there.get('size')}, and all else as then",
     )

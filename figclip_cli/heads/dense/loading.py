@@ -10,7 +10,6 @@ import torch
 
 from figclip_cli.errors import InputError
 from figclip_cli.evaluate.protocols import PRECISIONS
-from figclip_cli.files import sha256_of_file
 from figclip_cli.heads.dense.head import DenseHead
 from figclip_cli.heads.dense.options import TASK
 from figclip_cli.heads.dense.sizes import DenseSizes
@@ -38,10 +37,6 @@ class LoadedHead:
     module: DenseHead
     vocabulary: Vocabulary
 
-    def facts(self) -> dict[str, Any]:
-        """Return its name and the hash of its weights."""
-        return {"name": self.folder.name, "weights_sha256": sha256_of_file(self.folder.weights_file)}
-
 
 def head_config(folder: HeadFolder) -> dict[str, Any]:
     """Return the configuration of a finished head for dense captioning.
@@ -49,9 +44,7 @@ def head_config(folder: HeadFolder) -> dict[str, Any]:
     Raises:
         InputError: The head is not finished, is for another task, or its configuration is damaged.
     """
-    config = folder.load_config()
-    if config.get("task") != TASK:
-        raise InputError(f"the head {folder.path} is for {config.get('task')}, not for {TASK}", "name another --head")
+    config = folder.load_config_for(TASK)
     model, frames, options = (config.get(key) for key in ("model", "frames", "options"))
     sound = {
         "model": is_model(model),

@@ -133,7 +133,7 @@ def predict_dense_captioning(
         "figclip": __version__,
         "task": TASK,
         "mode": GIVEN if head.module.sizes.is_given else PROPOSALS,
-        "head": head.facts(),
+        "head": head.folder.facts(),
         "model": dict(model.facts),
         "frames_sha256": clips.reader.content_sha256,
         "annotations": [dict(one) for one in asked.annotations],

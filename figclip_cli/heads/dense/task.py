@@ -16,6 +16,7 @@ from figclip_cli.evaluate.datasets.dense_submissions import Proposals, Submissio
 from figclip_cli.evaluate.dense_captioning.scores import SubmissionScores, key_of, references_of
 from figclip_cli.evaluate.dense_captioning_options import DenseCaptioningOptions
 from figclip_cli.heads.caption_decoder import caption_loss
+from figclip_cli.heads.chance import generator_for
 from figclip_cli.heads.dense.head import DenseHead, Encoded, Found, VideoBatch
 from figclip_cli.heads.dense.inference import Proposal, describe, propose
 from figclip_cli.heads.dense.losses import CAPTION, PARTS, set_losses
@@ -23,7 +24,7 @@ from figclip_cli.heads.dense.matching import MatchingWeights
 from figclip_cli.heads.dense.options import LOSS, DenseOptions, DensePredictOptions
 from figclip_cli.heads.dense.videos import Example, VideoSource, make_batch, pad_segments, to_device
 from figclip_cli.heads.options import TrainingOptions
-from figclip_cli.heads.training import Validation, seed_for
+from figclip_cli.heads.training import Validation
 from figclip_cli.heads.vocabulary import Vocabulary, padded
 
 
@@ -78,8 +79,7 @@ class DenseTask:
 
     def batches(self, epoch: int) -> Iterator[Batch]:
         """Yield the videos in an order that follows from the seed and the epoch."""
-        generator = torch.Generator().manual_seed(seed_of(self._how.seed, "order", epoch))
-        order = torch.randperm(len(self._training.examples), generator=generator)
+        order = torch.randperm(len(self._training.examples), generator=generator_for(self._how.seed, "order", epoch))
         for rows in order.split(self._how.batch_size):
             yield self._batch(self._training, rows.tolist())
 
@@ -186,13 +186,3 @@ def as_proposals(proposals: Sequence[Proposal]) -> Proposals:
     """Return the proposals of a video as the scorer takes them."""
     times = [(proposal.start_seconds, proposal.end_seconds) for proposal in proposals]
     return Proposals(np.array(times, dtype=np.float64).reshape(-1, 2), tuple(one.sentence for one in proposals))
-
-
-def seed_of(seed: int, *names: object) -> int:
-    """Return a seed for a purpose of its own; torch's generator stays as it is."""
-    state = torch.random.get_rng_state()
-    try:
-        seed_for(seed, *names)
-        return torch.initial_seed()
-    finally:
-        torch.random.set_rng_state(state)

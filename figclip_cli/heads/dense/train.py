@@ -2,51 +2,34 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import torch
-
 from figclip_cli.errors import InputError
+from figclip_cli.heads.chance import seeded
 from figclip_cli.heads.dense.card import head_card
 from figclip_cli.heads.dense.head import DenseHead
 from figclip_cli.heads.dense.inputs import (
     AnnotatedVideos,
     UsableVideos,
     described,
-    frames_facts,
     refuse_other_frames,
     usable_videos,
 )
 from figclip_cli.heads.dense.options import TASK, DenseOptions
 from figclip_cli.heads.dense.sizes import DenseSizes
-from figclip_cli.heads.dense.task import DenseTask, ExampleSet, seed_of
+from figclip_cli.heads.dense.task import DenseTask, ExampleSet
 from figclip_cli.heads.dense.videos import Example, StoredVideos
 from figclip_cli.heads.folder import HEAD_FORMAT, HEAD_FORMAT_VERSION, HeadFolder
 from figclip_cli.heads.frame_features import frame_features
 from figclip_cli.heads.held_out import held_out_clips
 from figclip_cli.heads.options import TrainingOptions
+from figclip_cli.heads.seen_frames import frames_facts
 from figclip_cli.heads.seen_model import SeenModel
-from figclip_cli.heads.training import FitSummary, fit
+from figclip_cli.heads.training import TrainSummary, fit
 from figclip_cli.heads.vocabulary import Vocabulary, make_vocabulary, save_vocabulary
 from figclip_cli.reporting import SILENT, Reporter
-
-
-@dataclass(frozen=True)
-class TrainSummary:
-    """What a training made.
-
-    Attributes:
-        folder: The head.
-        fitted: How it ended.
-        config: What is in ``config.json``.
-    """
-
-    folder: HeadFolder
-    fitted: FitSummary
-    config: Mapping[str, Any]
 
 
 def train_dense_captioning(
@@ -99,12 +82,8 @@ def train_dense_captioning(
 
 def make_head(sizes: DenseSizes, *, seed: int = 0) -> DenseHead:
     """Return a head with random weights that follow from the seed."""
-    state = torch.random.get_rng_state()
-    try:
-        torch.manual_seed(seed_of(seed, "weights"))
+    with seeded(seed, "weights"):
         return DenseHead(sizes)
-    finally:
-        torch.random.set_rng_state(state)
 
 
 def _splits(

@@ -10,25 +10,21 @@ from figclip_cli.errors import InputError
 from figclip_cli.evaluate.datasets.vidsitu_annotations import EVENTS
 from figclip_cli.evaluate.visuals import StoredClips
 from figclip_cli.heads.frame_features import FrameFeatures, event_features, frame_features
+from figclip_cli.heads.seen_frames import frames_facts, frames_that_differ
 from figclip_cli.heads.seen_model import SeenModel
 from figclip_cli.heads.situation.examples import StoredFeatures
 from figclip_cli.reporting import SILENT, Reporter
 
 
-def frames_facts(clips: StoredClips) -> dict[str, Any]:
-    """Return what frames a head was trained on, for ``config.json``.
+def situation_frames(clips: StoredClips) -> dict[str, Any]:
+    """Return what frames a head is trained on, for ``config.json``.
 
     Raises:
         InputError: The clips do not have five events, or differ in length.
     """
-    reader = clips.reader
-    reader.require_equal_lengths()
-    reader.require_events(len(EVENTS))
-    return {"recipe": reader.recipe.as_dict(), "recipe_sha256": reader.recipe.sha256}
-
-
-# What must be the same; how pictures are decoded and stored may differ.
-_LASTING_OF_FRAMES = ("events", "frames_per_event", "size", "policy", "fps", "crop", "interpolation")
+    clips.reader.require_equal_lengths()
+    clips.reader.require_events(len(EVENTS))
+    return frames_facts(clips)
 
 
 def refuse_other_frames(clips: StoredClips, trained_on: Mapping[str, Any], head: Path | str) -> None:
@@ -40,12 +36,11 @@ def refuse_other_frames(clips: StoredClips, trained_on: Mapping[str, Any], head:
     Raises:
         InputError: Names what differs.
     """
-    own, theirs = frames_facts(clips)["recipe"], trained_on["recipe"]
-    differing = [key for key in _LASTING_OF_FRAMES if own.get(key) != theirs.get(key)]
+    situation_frames(clips)
+    differing = frames_that_differ(clips, trained_on)
     if differing:
-        shown = ", ".join(f"{key} {theirs.get(key)}, here {own.get(key)}" for key in differing)
         whose = f"the head {head} was trained on" if isinstance(head, Path) else f"{clips.reader.paths[0]}: {head} has"
-        raise InputError(f"{whose} other frames: {shown}", "extract as for its training")
+        raise InputError(f"{whose} other frames: {differing}", "extract as for its training")
 
 
 def features_of(

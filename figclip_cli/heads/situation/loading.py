@@ -10,7 +10,6 @@ import torch
 
 from figclip_cli.errors import InputError, UsageError
 from figclip_cli.evaluate.protocols import PRECISIONS
-from figclip_cli.files import sha256_of_file
 from figclip_cli.heads.folder import HeadFolder
 from figclip_cli.heads.options import FEATURES
 from figclip_cli.heads.seen_model import is_model
@@ -45,10 +44,6 @@ class LoadedHead:
         """What it was trained for."""
         return self.module.sizes.parts
 
-    def facts(self) -> dict[str, Any]:
-        """Return its name and the hash of its weights."""
-        return {"name": self.folder.name, "weights_sha256": sha256_of_file(self.folder.weights_file)}
-
 
 def head_config(folder: HeadFolder) -> dict[str, Any]:
     """Return the configuration of a finished head for situation recognition.
@@ -56,9 +51,7 @@ def head_config(folder: HeadFolder) -> dict[str, Any]:
     Raises:
         InputError: The head is not finished, is for another task, or its configuration is damaged.
     """
-    config = folder.load_config()
-    if config.get("task") != TASK:
-        raise InputError(f"the head {folder.path} is for {config.get('task')}, not for {TASK}", "name another --head")
+    config = folder.load_config_for(TASK)
     wrong = [key for key in _NEEDED if key not in config]
     model, frames = config.get("model"), config.get("frames")
     if not is_model(model):

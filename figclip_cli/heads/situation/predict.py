@@ -103,7 +103,7 @@ def predict_situation(
     predictions = predict_clips(head, features, frames.clip_ids, options, parts, references, reporter)
     about = {
         "task": TASK,
-        "head": head.facts(),
+        "head": head.folder.facts(),
         "model": dict(model.facts),
         "frames_sha256": clips.reader.content_sha256,
         "sources": {name: dict(source) for name, source in asked.sources.items()},

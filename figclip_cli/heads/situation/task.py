@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -10,6 +9,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
+from figclip_cli.heads.chance import generator_for
 from figclip_cli.heads.options import TrainingOptions
 from figclip_cli.heads.situation.examples import ClipFeatures, Examples, Rows
 from figclip_cli.heads.situation.head import Encoded, SituationHead
@@ -119,9 +119,3 @@ def score_of(found: dict[str, Counts]) -> float:
     """Return what decides which epoch is kept: verbs and phrases, or relations where nothing else is trained."""
     deciding = [name for name in (VERBS, PHRASES) if name in found] or list(found)
     return sum(found[name].share for name in deciding) / max(1, len(deciding))
-
-
-def generator_for(seed: int, *names: object) -> torch.Generator:
-    """Return a generator of its own for a purpose; torch's own is left as it is."""
-    digest = hashlib.sha256("\0".join(map(str, (seed, *names))).encode()).digest()
-    return torch.Generator().manual_seed(int.from_bytes(digest[:8], "little", signed=True))

@@ -7,12 +7,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import torch
-
 from figclip_cli.errors import InputError
 from figclip_cli.evaluate.datasets.vidsitu_annotations import SituationAnnotation, read_annotations
 from figclip_cli.evaluate.visuals import StoredClips
 from figclip_cli.files import sha256_of_file, sha256_of_json
+from figclip_cli.heads.chance import seeded
 from figclip_cli.heads.folder import HEAD_FORMAT, HEAD_FORMAT_VERSION, HeadFolder
 from figclip_cli.heads.held_out import held_out_clips
 from figclip_cli.heads.options import TrainingOptions
@@ -20,11 +19,11 @@ from figclip_cli.heads.seen_model import SeenModel
 from figclip_cli.heads.situation.card import head_card
 from figclip_cli.heads.situation.examples import Annotated, Examples, make_examples
 from figclip_cli.heads.situation.head import HeadSizes, SituationHead, parameter_counts
-from figclip_cli.heads.situation.inputs import StoredFeatures, features_of, frames_facts, refuse_other_frames
+from figclip_cli.heads.situation.inputs import StoredFeatures, features_of, refuse_other_frames, situation_frames
 from figclip_cli.heads.situation.labels import SituationLabels, labels_of, roles_of
 from figclip_cli.heads.situation.options import PARTS, TASK, SituationOptions
 from figclip_cli.heads.situation.task import ClipSet, SituationTask
-from figclip_cli.heads.training import FitSummary, fit, seed_for
+from figclip_cli.heads.training import TrainSummary, fit
 from figclip_cli.heads.vocabulary import Vocabulary, make_vocabulary, save_vocabulary
 from figclip_cli.reporting import SILENT, Reporter
 
@@ -40,21 +39,6 @@ class AnnotatedClips:
 
     annotations: Path
     clips: StoredClips
-
-
-@dataclass(frozen=True)
-class TrainSummary:
-    """What a training made.
-
-    Attributes:
-        folder: The head.
-        fitted: How it ended.
-        config: What is in ``config.json``.
-    """
-
-    folder: HeadFolder
-    fitted: FitSummary
-    config: Mapping[str, Any]
 
 
 @dataclass(frozen=True)
@@ -142,12 +126,8 @@ def _features(
 
 def make_head(sizes: HeadSizes, labels: SituationLabels, *, seed: int = 0) -> SituationHead:
     """Return a head with random weights that follow from the seed."""
-    state = torch.random.get_rng_state()
-    try:
-        seed_for(seed, "weights")
+    with seeded(seed, "weights"):
         return SituationHead(sizes, labels.role_log_odds())
-    finally:
-        torch.random.set_rng_state(state)
 
 
 def _splits(
@@ -164,7 +144,7 @@ def _splits(
     """
     every = _usable(training, "training", reporter)
     if validation is not None:
-        refuse_other_frames(validation.clips, frames_facts(training.clips), "training")
+        refuse_other_frames(validation.clips, situation_frames(training.clips), "training")
         other = _usable(validation, "validation", reporter)
         if twice := set(every.clip_ids) & set(other.clip_ids):
             where = f"{training.annotations} and {validation.annotations}"
@@ -245,7 +225,7 @@ def _config(
         "features": model.features,
         "model": dict(model.facts),
         "device": model.clip.device.type,
-        "frames": frames_facts(training.clips),
+        "frames": situation_frames(training.clips),
         "clips": {
             "training": {**split.facts, **_described(split.clip_ids)},
             "validation": None if held_out is None else {**held_out.facts, **_described(held_out.clip_ids)},
