@@ -9,9 +9,13 @@ import typer
 
 from figclip_cli.commands.head_model import (
     FramesFlag,
+    HeadFolderOptions,
     HeadModelOptions,
+    head_to_use,
     model_folders,
     model_of_head,
+    not_predicted,
+    print_trained,
     refuse_inside,
     stored_clips,
 )
@@ -25,13 +29,13 @@ from figclip_cli.commands.scored_model import (
 )
 from figclip_cli.commands.tables import table
 from figclip_cli.console import Terminal
-from figclip_cli.errors import PartialError, UsageError
+from figclip_cli.errors import UsageError
 from figclip_cli.heads.dense.options import GIVEN, TASK, DenseOptions, DensePredictOptions
 from figclip_cli.heads.options import TrainingOptions
 
 if TYPE_CHECKING:
     from figclip_cli.heads.dense.predict import PredictSummary
-    from figclip_cli.heads.dense.train import TrainSummary
+    from figclip_cli.heads.training import TrainSummary
 
 _DATA, _OUTPUT, _VALIDATION = "Data", "Output", "Validation"
 _ANNOTATIONS, _FRAMES = Path("train.json"), Path("frames.h5")
@@ -63,7 +67,7 @@ ValidFramesFlag = Annotated[
 ]
 
 
-@with_flags_of(ScoredModelOptions, DenseOptions, TrainingOptions)
+@with_flags_of(ScoredModelOptions, HeadFolderOptions, DenseOptions, TrainingOptions)
 def train(
     terminal: Terminal,
     frames: FramesFlag = None,
@@ -72,16 +76,6 @@ def train(
     valid_annotations: ValidAnnotationsFlag = None,
     valid_split: ValidSplitFlag = None,
     valid_frames: ValidFramesFlag = None,
-    heads: Annotated[Path, typer.Option("--heads", help="Folder of heads.", rich_help_panel=_OUTPUT)] = Path("heads"),
-    name: Annotated[
-        str | None, typer.Option("--name", help="Head's folder. Default: dense-captioning-RUN", rich_help_panel=_OUTPUT)
-    ] = None,
-    resume: Annotated[
-        bool, typer.Option("--resume", help="Go on after the last finished epoch.", rich_help_panel=_OUTPUT)
-    ] = False,
-    overwrite: Annotated[
-        bool, typer.Option("--overwrite", help="Replace an existing head.", rich_help_panel=_OUTPUT)
-    ] = False,
     no_cache: NoCacheFlag = False,
     **values: Any,
 ) -> None:
@@ -89,11 +83,9 @@ def train(
     from figclip_cli.files import require_file
     from figclip_cli.heads.dense.inputs import AnnotatedVideos
     from figclip_cli.heads.dense.train import train_dense_captioning
-    from figclip_cli.heads.folder import HeadFolder
     from figclip_cli.heads.seen_model import seen_model
 
-    if name is not None and (name in ("", ".", "..") or Path(name).name != name):
-        raise UsageError(f"--name '{name}' is not the name of a folder", "pass --heads for another place")
+    place: HeadFolderOptions = options_from(HeadFolderOptions, values)
     if (valid_frames or valid_split) and not valid_annotations:
         flag = "--valid-frames" if valid_frames else "--valid-split"
         raise UsageError(f"{flag} without --valid-annotations", "name the annotation of these videos")
@@ -106,8 +98,7 @@ def train(
     opened = open_frames(terminal, frames, None)
     opened_valid = open_frames(terminal, valid_frames, None) if valid_frames else opened
     chosen = choose_run(terminal, scored)
-    default_name = f"{TASK}-{'base' if chosen is None else chosen.name}"
-    folder = terminal.default(heads / name if name else None, heads / default_name, "head folder")
+    folder = place.folder(terminal, TASK, chosen)
     clip = load_scored(terminal, chosen, scored)
     validation = None
     if valid_annotations:
@@ -115,40 +106,30 @@ def train(
     summary = train_dense_captioning(
         AnnotatedVideos(tuple(annotations), stored_clips(terminal, opened, clip), split),
         seen_model(clip, chosen, features="plain", precision=options.precision),
-        HeadFolder(folder),
+        folder,
         options=options,
         how=how,
         validation=validation,
         cache=None if no_cache else Path(),
-        resume=resume,
-        overwrite=overwrite,
+        resume=place.resume,
+        overwrite=place.overwrite,
         reporter=terminal,
     )
     _print_trained(terminal, summary)
 
 
 def _print_trained(terminal: Terminal, summary: TrainSummary) -> None:
-    config, fitted = summary.config, summary.fitted
+    config = summary.config
     training, held_out = config["videos"]["training"], config["videos"]["validation"]
-    document = {
-        "head": str(summary.folder.path),
+    about = {
         "videos_annotated": training["annotated"],
         "videos_without_frames": training["without_frames"],
         "videos_used": training["used"],
         "videos_validation": 0 if held_out is None else held_out["used"],
         "events": training["events"],
         "vocabulary_size": config["sizes"]["vocabulary_size"],
-        "parameters": fitted.parameters,
-        "epochs": fitted.epochs,
-        "best_epoch": fitted.best_epoch,
-        "best_score": fitted.best_score,
-        "train_seconds": round(fitted.train_seconds, 3),
     }
-    shown = table("Head for dense captioning", "what", "value")
-    for key, value in document.items():
-        if key != "head" and value is not None:
-            shown.add_row(key.replace("_", " "), f"{value:,}" if isinstance(value, int) else f"{value:.4g}")
-    terminal.result(document, shown, text=str(summary.folder.path))
+    print_trained(terminal, "Head for dense captioning", summary, about)
 
 
 @with_flags_of(HeadModelOptions, DensePredictOptions)
@@ -187,14 +168,11 @@ def predict(
     from figclip_cli.heads.dense.inputs import AnnotatedVideos
     from figclip_cli.heads.dense.loading import head_config, load_head
     from figclip_cli.heads.dense.predict import asked_videos, check_places, predict_dense_captioning
-    from figclip_cli.heads.folder import HeadFolder, newest_head
 
     if split is not None and not annotations:
         raise UsageError("--split is for --annotations", "name the file that has splits")
     options: DensePredictOptions = options_from(DensePredictOptions, values)
-    folder = HeadFolder(head) if head else newest_head(TASK)
-    if head is None:
-        terminal.info(f"head: {folder.path} (default: the newest finished one)")
+    folder = head_to_use(terminal, head, TASK)
     config = head_config(folder)
     _refuse_contradictions(config["sizes"]["mode"], annotations, options)
     output = terminal.default(output, _SUBMISSION, "output")
@@ -227,22 +205,13 @@ def _refuse_contradictions(mode: str, annotations: list[Path] | None, options: D
 
 
 def _print_predicted(terminal: Terminal, summary: PredictSummary, output: Path) -> None:
+    from figclip_cli.heads.dense.predict import about_file
+
     about = summary.about
     shown = table("Predictions", "what", "value")
     shown.add_row("head", about["head"]["name"])
     shown.add_row("segments", "given" if about["mode"] == GIVEN else "found")
     shown.add_row("videos", f"{about['videos_predicted']:,} of {about['videos_asked']:,}")
     shown.add_row("events", f"{about['proposals']:,}")
-    terminal.result({**about, "output": str(output)}, shown, text=str(output), then=_left_out(summary, output))
-
-
-def _left_out(summary: PredictSummary, output: Path) -> PartialError | None:
-    from figclip_cli.heads.dense.predict import about_file
-
-    if not summary.missing:
-        return None
-    first = next(iter(summary.missing))
-    return PartialError(
-        f"{len(summary.missing)} videos are not predicted, the first is {first}: {summary.missing[first]}",
-        f'all of them are listed under "missing" in {about_file(output)}',
-    )
+    left_out = not_predicted(summary.missing, "videos", about_file(output))
+    terminal.result({**about, "output": str(output)}, shown, text=str(output), then=left_out)

@@ -18,15 +18,19 @@ from figclip_cli.commands.model_flags import (
     Device,
 )
 from figclip_cli.commands.scored_model import ScoredModelOptions, frames_source, load_scored
+from figclip_cli.commands.tables import table
 from figclip_cli.console import Terminal
-from figclip_cli.errors import UsageError
+from figclip_cli.errors import PartialError, UsageError
 from figclip_cli.option_fields import flag
 
 if TYPE_CHECKING:
     from figclip_cli.evaluate.visuals import StoredClips
     from figclip_cli.frames import FramesReader
+    from figclip_cli.heads.folder import HeadFolder
     from figclip_cli.heads.seen_model import SeenModel
+    from figclip_cli.heads.training import TrainSummary
     from figclip_cli.models.clip import Clip
+    from figclip_cli.run_folder import RunFolder
 
 
 @dataclass(frozen=True)
@@ -40,10 +44,48 @@ class HeadModelOptions:
     device: str = flag("auto", DEVICE_HELP, None, choices=tuple(one.value for one in Device))
 
 
+@dataclass(frozen=True)
+class HeadFolderOptions:
+    """Where a head is trained; see each field's help."""
+
+    heads: Path = flag(Path("heads"), "Folder of heads.", "Output")
+    name: str | None = flag(None, "Head's folder. Default: TASK-RUN", "Output")
+    resume: bool = flag(False, "Go on after the last finished epoch.", "Output")
+    overwrite: bool = flag(False, "Replace an existing head.", "Output")
+
+    def __post_init__(self) -> None:
+        name = self.name
+        if name is not None and (name in ("", ".", "..") or Path(name).name != name):
+            raise UsageError(f"--name '{name}' is not the name of a folder", "pass --heads for another place")
+
+    def folder(self, terminal: Terminal, task: str, run: RunFolder | None) -> HeadFolder:
+        """Return the folder of a head for a task, on a run or the base model; by its default name, which is said."""
+        from figclip_cli.heads.folder import HeadFolder
+
+        named = self.heads / self.name if self.name else None
+        default = self.heads / f"{task}-{'base' if run is None else run.name}"
+        return HeadFolder(terminal.default(named, default, "head folder"))
+
+
 FramesFlag = Annotated[
     list[Path] | None,
     typer.Option("--frames", help="Frames file; repeat for several. Default: frames.h5", rich_help_panel="Data"),
 ]
+
+
+def head_to_use(terminal: Terminal, head: Path | None, task: str) -> HeadFolder:
+    """Return the head that is named, else the newest finished one for a task, which is said.
+
+    Raises:
+        InputError: None is named, and there is none.
+    """
+    from figclip_cli.heads.folder import HeadFolder, newest_head
+
+    if head is not None:
+        return HeadFolder(head)
+    newest = newest_head(task)
+    terminal.info(f"head: {newest.path} (default: the newest finished one)")
+    return newest
 
 
 def model_folders(config: dict[str, Any], values: Mapping[str, Any]) -> tuple[str | None, ...]:
@@ -111,3 +153,43 @@ def model_of_head(
         scored = ScoredModelOptions(**{**trained_on["source"], "device": options.device})
     clip = load_scored(terminal, run, scored)
     return seen_model(clip, run, features=features, precision=config["options"]["precision"])
+
+
+def print_trained(terminal: Terminal, title: str, summary: TrainSummary, about: Mapping[str, Any]) -> None:
+    """Print what a training made.
+
+    Args:
+        about: What the task says of its clips and sizes.
+    """
+    fitted = summary.fitted
+    document = {
+        "head": str(summary.folder.path),
+        **about,
+        "parameters": fitted.parameters,
+        "epochs": fitted.epochs,
+        "best_epoch": fitted.best_epoch,
+        "best_score": fitted.best_score,
+        "train_seconds": round(fitted.train_seconds, 3),
+    }
+    shown = table(title, "what", "value")
+    for key, value in document.items():
+        if key != "head" and value is not None:
+            shown.add_row(key.replace("_", " "), f"{value:,}" if isinstance(value, int) else f"{value:.4g}")
+    terminal.result(document, shown, text=str(summary.folder.path))
+
+
+def not_predicted(missing: Mapping[str, str], unit: str, listed_in: Path) -> PartialError | None:
+    """Return the error that names what was asked for and is not predicted; None where all is.
+
+    Args:
+        missing: By clip, why.
+        unit: What they are called, in the plural.
+        listed_in: The file that lists all of them.
+    """
+    if not missing:
+        return None
+    first = next(iter(missing))
+    return PartialError(
+        f"{len(missing)} {unit} are not predicted, the first is {first}: {missing[first]}",
+        f'all of them are listed under "missing" in {listed_in}',
+    )

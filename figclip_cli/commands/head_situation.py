@@ -9,9 +9,13 @@ import typer
 
 from figclip_cli.commands.head_model import (
     FramesFlag,
+    HeadFolderOptions,
     HeadModelOptions,
+    head_to_use,
     model_folders,
     model_of_head,
+    not_predicted,
+    print_trained,
     refuse_inside,
     stored_clips,
 )
@@ -25,19 +29,19 @@ from figclip_cli.commands.scored_model import (
 )
 from figclip_cli.commands.tables import table
 from figclip_cli.console import Terminal
-from figclip_cli.errors import PartialError, UsageError
+from figclip_cli.errors import UsageError
 from figclip_cli.heads.options import TrainingOptions
 from figclip_cli.heads.situation.options import TASK, PredictOptions, SituationOptions
 
 if TYPE_CHECKING:
     from figclip_cli.heads.situation.predict import PredictSummary
-    from figclip_cli.heads.situation.train import TrainSummary
+    from figclip_cli.heads.training import TrainSummary
 
 _DATA, _OUTPUT, _VALIDATION = "Data", "Output", "Validation"
 _TRAIN_ANNOTATIONS, _FRAMES, _PREDICTIONS = Path("vsann_train_lb.json"), Path("frames.h5"), Path("predictions")
 
 
-@with_flags_of(ScoredModelOptions, SituationOptions, TrainingOptions)
+@with_flags_of(ScoredModelOptions, HeadFolderOptions, SituationOptions, TrainingOptions)
 def train(
     terminal: Terminal,
     frames: FramesFlag = None,
@@ -53,27 +57,15 @@ def train(
         list[Path] | None,
         typer.Option("--valid-frames", help="Their frames. Default: those of --frames", rich_help_panel=_VALIDATION),
     ] = None,
-    heads: Annotated[Path, typer.Option("--heads", help="Folder of heads.", rich_help_panel=_OUTPUT)] = Path("heads"),
-    name: Annotated[
-        str | None, typer.Option("--name", help="Head's folder. Default: situation-RUN", rich_help_panel=_OUTPUT)
-    ] = None,
-    resume: Annotated[
-        bool, typer.Option("--resume", help="Go on after the last finished epoch.", rich_help_panel=_OUTPUT)
-    ] = False,
-    overwrite: Annotated[
-        bool, typer.Option("--overwrite", help="Replace an existing head.", rich_help_panel=_OUTPUT)
-    ] = False,
     no_cache: NoCacheFlag = False,
     **values: Any,
 ) -> None:
     """Train verbs, roles and relations of VidSitu over frozen features; writes heads/NAME/."""
     from figclip_cli.files import require_file
-    from figclip_cli.heads.folder import HeadFolder
     from figclip_cli.heads.seen_model import seen_model
     from figclip_cli.heads.situation.train import AnnotatedClips, train_situation
 
-    if name is not None and (name in ("", ".", "..") or Path(name).name != name):
-        raise UsageError(f"--name '{name}' is not the name of a folder", "pass --heads for another place")
+    place: HeadFolderOptions = options_from(HeadFolderOptions, values)
     if valid_frames and valid_annotations is None:
         raise UsageError("--valid-frames without --valid-annotations", "name the annotation of these clips")
     scored: ScoredModelOptions = options_from(ScoredModelOptions, values)
@@ -86,9 +78,7 @@ def train(
     opened = open_frames(terminal, frames, None)
     opened_valid = open_frames(terminal, valid_frames, None) if valid_frames else opened
     chosen = choose_run(terminal, scored)
-    folder = heads / name if name else None
-    default_name = f"{TASK}-{'base' if chosen is None else chosen.name}"
-    folder = terminal.default(folder, heads / default_name, "head folder")
+    folder = place.folder(terminal, TASK, chosen)
     clip = load_scored(terminal, chosen, scored)
     training = AnnotatedClips(annotations, stored_clips(terminal, opened, clip))
     validation = None
@@ -97,41 +87,31 @@ def train(
     summary = train_situation(
         training,
         seen_model(clip, chosen, features=options.features, precision=options.precision),
-        HeadFolder(folder),
+        folder,
         options=options,
         how=how,
         validation=validation,
         cache=None if no_cache else Path(),
-        resume=resume,
-        overwrite=overwrite,
+        resume=place.resume,
+        overwrite=place.overwrite,
         reporter=terminal,
     )
     _print_trained(terminal, summary)
 
 
 def _print_trained(terminal: Terminal, summary: TrainSummary) -> None:
-    config, fitted = summary.config, summary.fitted
+    config = summary.config
     clips = config["clips"]
     held_out = clips["validation"]
-    document = {
-        "head": str(summary.folder.path),
+    about = {
         "clips_annotated": clips["training"]["annotated"],
         "clips_without_frames": clips["training"]["without_frames"],
         "clips_used": clips["training"]["used"],
         "clips_validation": 0 if held_out is None else held_out["used"],
         **config["examples"],
         "verb_senses": config["sizes"]["senses"],
-        "parameters": fitted.parameters,
-        "epochs": fitted.epochs,
-        "best_epoch": fitted.best_epoch,
-        "best_score": fitted.best_score,
-        "train_seconds": round(fitted.train_seconds, 3),
     }
-    shown = table("Head for situation recognition", "what", "value")
-    for key, value in document.items():
-        if key != "head" and value is not None:
-            shown.add_row(key.replace("_", " "), f"{value:,}" if isinstance(value, int) else f"{value:.4g}")
-    terminal.result(document, shown, text=str(summary.folder.path))
+    print_trained(terminal, "Head for situation recognition", summary, about)
 
 
 @with_flags_of(HeadModelOptions, PredictOptions)
@@ -160,7 +140,6 @@ def predict(
 ) -> None:
     """Predict verbs, roles and relations with a head; writes VidSitu's leaderboard files."""
     from figclip_cli.files import named_files
-    from figclip_cli.heads.folder import HeadFolder, newest_head
     from figclip_cli.heads.situation.loading import head_config, load_head, parts_to_predict
     from figclip_cli.heads.situation.predict import asked_clips, predict_situation
     from figclip_cli.heads.situation.prediction_files import PredictionFolder
@@ -170,9 +149,7 @@ def predict(
         raise UsageError("what is given is read from an annotation", "name it with --annotations")
     if annotations is not None and not options.needs_annotations:
         raise UsageError("--annotations is for --verbs given and --roles given", "leave it out")
-    folder = HeadFolder(head) if head else newest_head(TASK)
-    if head is None:
-        terminal.info(f"head: {folder.path} (default: the newest finished one)")
+    folder = head_to_use(terminal, head, TASK)
     config = head_config(folder)
     parts_to_predict(tuple(config["sizes"]["parts"]), options)
     place = PredictionFolder(terminal.default(output, _PREDICTIONS, "output"), options.format)
@@ -206,14 +183,5 @@ def _print_predicted(terminal: Terminal, summary: PredictSummary, folder: Path) 
     if "unknown_senses" in about:
         shown.add_row("given senses that the head does not know", f"{about['unknown_senses']:,}")
     shown.add_row("files", ", ".join(about["files"]))
-    terminal.result({**about, "output": str(folder)}, shown, text=str(folder), then=_left_out(summary, folder))
-
-
-def _left_out(summary: PredictSummary, folder: Path) -> PartialError | None:
-    if not summary.missing:
-        return None
-    first = next(iter(summary.missing))
-    return PartialError(
-        f"{len(summary.missing)} clips are not predicted, the first is {first}: {summary.missing[first]}",
-        f'all of them are listed under "missing" in {folder / "predictions.json"}',
-    )
+    left_out = not_predicted(summary.missing, "clips", folder / "predictions.json")
+    terminal.result({**about, "output": str(folder)}, shown, text=str(folder), then=left_out)
