@@ -16,7 +16,7 @@ demo: $(VENV)/.installed
 	$(BIN)/figclip demo $(DEMO) --overwrite
 
 test: $(VENV)/.installed
-	$(BIN)/python -m pytest
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --maxprocesses 8 --dist worksteal
 
 check: $(VENV)/.installed
 	$(BIN)/ruff check .

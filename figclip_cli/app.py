@@ -45,10 +45,8 @@ VERBS = {
     ),
     "search": ("search", "Find the clips or events that are nearest to a text."),
     "embed": ("embed", "Write features of clips, events, frames, images or texts to a file that other programs read."),
-    "export": (
-        "export",
-        "Merge a run into ordinary open_clip weights, re-load them in a fresh process and compare.",
-    ),
+    "export": ("export", "Write a run as weights for other libraries, open each in a fresh process and compare it."),
+    "diff-weights": ("diff_weights", "Name the tensors that differ between two models, and by how much."),
     "demo": (
         "demo",
         "Run all five stages offline on a synthetic world, with the tiny base model that is shipped; minutes on a CPU.",

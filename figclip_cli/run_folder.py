@@ -14,9 +14,12 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any, ClassVar
 
+import msgspec
+
 from figclip_cli import __version__
 from figclip_cli.errors import InputError, UsageError
 from figclip_cli.files import clear, explaining_disk_errors, read_json, write_json
+from figclip_cli.run_schema import RunConfig
 
 RUN_FORMAT = "figclip-run"
 RUN_FORMAT_VERSION = 2
@@ -33,6 +36,7 @@ class RunFolder:
         path: The folder.
         format: What its configuration says it is, with ``format_version``.
         what: What it is called in messages, and ``maker`` the command that makes one.
+        schema: What its configuration must hold when it is finished.
     """
 
     path: Path
@@ -40,6 +44,7 @@ class RunFolder:
     format_version: ClassVar[int] = RUN_FORMAT_VERSION
     what: ClassVar[str] = "run"
     maker: ClassVar[str] = "figclip adapt"
+    schema: ClassVar[type | None] = RunConfig
 
     @property
     def name(self) -> str:
@@ -181,7 +186,7 @@ class RunFolder:
         """Return the configuration of a finished run.
 
         Raises:
-            InputError: The folder is not a run, or the run is not finished.
+            InputError: The folder is not a run, the run is not finished, or its configuration is damaged.
         """
         if not self.path.is_dir():
             raise InputError(f"the {self.what} folder {self.path} does not exist", f"make one with {self.maker}")
@@ -194,6 +199,10 @@ class RunFolder:
             raise InputError(f"{self.path} has {which}", "use the figclip version that made it")
         if not self.is_done:
             raise InputError(f"the {self.what} {self.path} is not finished", f"go on with {self.maker} --resume")
+        try:
+            msgspec.convert(config, self.schema or dict)
+        except msgspec.ValidationError as error:
+            raise InputError(f"{self.config_file} is damaged: {error}", "is it as figclip wrote it?") from error
         return config
 
 

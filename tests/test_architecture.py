@@ -24,7 +24,7 @@ MAY_IMPORT = {
     "adapt": {"models", "frames", "prompts"},
     "evaluate": {"models", "frames", "prompts"},
     "heads": {"models", "frames", "prompts", "evaluate"},
-    "export": {"models", "frames", "prompts"},
+    "export": {"models", "frames", "prompts", "adapt", "evaluate"},
     "demo": {"models", *STAGES},
     "commands": {"models", "demo", *STAGES},
 }
@@ -102,6 +102,7 @@ VERBS = (
     ["search", "--help"],
     ["embed", "--help"],
     ["export", "--help"],
+    ["diff-weights", "--help"],
     ["demo", "--help"],
     ["doctor", "--help"],
 )

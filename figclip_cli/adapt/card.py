@@ -5,13 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-_CARD = """# {name}
-
-CLIP adapted on densely annotated video clips with figclip, a re-implementation of FiGCLIP (arXiv 2401.07669).
-Use the image tower alone for retrieval, action recognition and compositional tests; the contextualizer is for
-tasks that read event tokens.
-
-| | |
+_FACTS = """| | |
 | --- | --- |
 | base model | {base} |
 | base weights (SHA-256) | `{base_sha256}` |
@@ -30,7 +24,15 @@ tasks that read event tokens.
 | module | kind | trainable parameters |
 | --- | --- | ---: |
 {modules}
+"""
 
+_CARD = """# {name}
+
+CLIP adapted on densely annotated video clips with figclip, a re-implementation of FiGCLIP (arXiv 2401.07669).
+Use the image tower alone for retrieval, action recognition and compositional tests; the contextualizer is for
+tasks that read event tokens.
+
+{facts}
 The weights stay under the licence of the base model. `figclip evaluate retrieval --run` compares this model
 with its base; `figclip export` merges it into ordinary open_clip weights.
 """
@@ -38,11 +40,15 @@ with its base; `figclip export` merges it into ordinary open_clip weights.
 
 def model_card(name: str, config: Mapping[str, Any], result: Mapping[str, Any]) -> str:
     """Return the card of a run from its resolved configuration and how it ended."""
+    return _CARD.format(name=name, facts=facts(config, result))
+
+
+def facts(config: Mapping[str, Any], result: Mapping[str, Any]) -> str:
+    """Return the part of the card that an export's card has too: base, data, recipe and adapted modules."""
     lora, model, clips = config["lora"], config["model"], config["clips"]
     source = model["source"]
     rows = "\n".join(f"| `{m['name']}` | {m['kind']} | {m['parameters']:,} |" for m in lora["modules"])
-    return _CARD.format(
-        name=name,
+    return _FACTS.format(
         base=model["name"] + (f" ({source['pretrained']})" if source["pretrained"] else ""),
         base_sha256=model["sha256"],
         activation="QuickGELU" if model["model_cfg"]["quick_gelu"] else "GELU",

@@ -32,13 +32,13 @@ def demo(
     made.columns[1].justify = "left"
     for what, path in summary.files.items():
         made.add_row(what, str(path))
-    differences = ", ".join(f"{kind} {value:.1e}" for kind, value in summary.exported.differences.items())
+    differences = ", ".join(f"{kind} {value:.1e}" for kind, value in summary.exported.comparison.differences.items())
     document = {
         "files": {what: str(path) for what, path in summary.files.items()},
         "results": [result.as_document() for result in summary.results],
         "clips_used": summary.adapted.coverage.used,
         "train_seconds": round(summary.adapted.train_seconds, 1),
-        "largest_difference": summary.exported.differences,
+        "largest_difference": summary.exported.comparison.differences,
     }
     text = f"The exported model, re-loaded by open_clip, differs from the adapted one by at most: {differences}"
     terminal.result(document, *(results_table(result) for result in summary.results), made, text=text)

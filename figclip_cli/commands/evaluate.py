@@ -14,6 +14,7 @@ from figclip_cli.commands.evaluate_dense_captioning import dense_captioning
 from figclip_cli.commands.evaluate_output import FramesFlag, OutputOptions, finish
 from figclip_cli.commands.evaluate_situation import situation
 from figclip_cli.commands.option_flags import options_from, with_flags_of
+from figclip_cli.commands.scales import ScaleOptions
 from figclip_cli.commands.scored_model import (
     ScoredModelOptions,
     VideosFlag,
@@ -45,7 +46,7 @@ class CaptionChoice(str, Enum):
     first = "first"
 
 
-@with_flags_of(ScoredModelOptions, ProtocolOptions, RetrievalOptions, OutputOptions)
+@with_flags_of(ScoredModelOptions, ProtocolOptions, RetrievalOptions, ScaleOptions, OutputOptions)
 def retrieval(
     terminal: Terminal,
     captions: Annotated[
@@ -83,14 +84,16 @@ def retrieval(
     """Text-to-video and video-to-text retrieval: R@1/5/10, MdR, MnR and more of base, adapted and the difference."""
     from figclip_cli.evaluate.datasets.captions import read_captions
     from figclip_cli.evaluate.encoders import Encoding
-    from figclip_cli.evaluate.retrieval import evaluate_retrieval
+    from figclip_cli.evaluate.retrieval import TASK, evaluate_retrieval_at, level_of
+    from figclip_cli.evaluate.retrieval_numbers import METRIC_NAMES
 
     scored: ScoredModelOptions = options_from(ScoredModelOptions, values)
     output_options: OutputOptions = options_from(OutputOptions, values)
     chosen = choose_run(terminal, scored)
+    plan = options_from(ScaleOptions, values).plan(chosen, base_only=scored.base_only)
     captions = terminal.default(captions, _default_captions(), "captions")
     inputs = (captions, ids, frames or Path("frames.h5"), videos, scored.model, scored.pretrained)
-    output = output_options.choose(terminal, "retrieval", captions.stem, chosen, inputs)
+    output = output_options.choose(terminal, "retrieval", captions.stem, chosen, inputs, plan)
     asked = read_captions(
         captions,
         level=level.value,
@@ -99,10 +102,12 @@ def retrieval(
         ids=ids,
         caption_choice=caption_choice.value,
     )
+    plan.check(TASK, asked.sha256, METRIC_NAMES, level=level_of(asked))
     protocol = options_from(ProtocolOptions, values).resolve(paragraphs=asked.is_paragraph)
     opened = open_frames(terminal, frames, videos)
     clip = load_scored(terminal, chosen, scored)
-    evaluation = evaluate_retrieval(
+    evaluations = evaluate_retrieval_at(
+        plan.scales,
         clip,
         frames_source(terminal, opened, videos, protocol=protocol, clip=clip),
         asked,
@@ -110,7 +115,7 @@ def retrieval(
         run=chosen,
         options=options_from(RetrievalOptions, values),
     )
-    finish(terminal, evaluation, output, output_options)
+    finish(terminal, evaluations, output, output_options, plan)
 
 
 def _default_captions() -> Path:

@@ -10,6 +10,7 @@ import typer
 
 from figclip_cli.commands.evaluate_output import FramesFlag, OutputOptions, finish
 from figclip_cli.commands.option_flags import options_from, with_flags_of
+from figclip_cli.commands.scales import ScaleOptions
 from figclip_cli.commands.scored_model import (
     ScoredModelOptions,
     VideosFlag,
@@ -29,7 +30,7 @@ if TYPE_CHECKING:
 _LISTS = "Clips and classes"
 
 
-@with_flags_of(ScoredModelOptions, ProtocolOptions, ActionOptions, OutputOptions)
+@with_flags_of(ScoredModelOptions, ProtocolOptions, ActionOptions, ScaleOptions, OutputOptions)
 def action(
     terminal: Terminal,
     lists: Annotated[
@@ -72,7 +73,8 @@ def action(
     **values: Any,
 ) -> None:
     """Zero-shot action recognition: top-1, top-5 and per-class mean of base, adapted and the difference."""
-    from figclip_cli.evaluate.action import evaluate_action
+    from figclip_cli.evaluate.action import TASK, evaluate_action_at
+    from figclip_cli.evaluate.action_numbers import METRIC_NAMES
     from figclip_cli.evaluate.datasets.action_lists import read_action_set
     from figclip_cli.evaluate.encoders import Encoding
 
@@ -81,12 +83,14 @@ def action(
     options: ActionOptions = options_from(ActionOptions, values)
     draws = _draws(class_draws, exclude_classes, draw_seed)
     chosen = choose_run(terminal, scored)
+    plan = options_from(ScaleOptions, values).plan(chosen, base_only=scored.base_only)
     lists = lists or [terminal.default(None, Path("actions.csv"), "list")]
     beside = (classes, only_classes, exclude_classes, options.templates)
     inputs = (lists, *beside, frames or Path("frames.h5"), videos, scored.model, scored.pretrained)
-    output = output_options.choose(terminal, "action", lists[0].resolve().stem, chosen, inputs)
+    output = output_options.choose(terminal, "action", lists[0].resolve().stem, chosen, inputs, plan)
     actions = read_action_set(lists, class_names=classes or (), split=split, format=list_format)
     actions = _restricted(actions, only_classes, draws, exclude_classes, draw_seed or 0)
+    plan.check(TASK, actions.sha256, METRIC_NAMES)
     protocol = options_from(ProtocolOptions, values).resolve(
         prompts=str(options.templates) if options.templates else options.prompts,
         prompt_averaging=options.prompt_averaging,
@@ -94,7 +98,8 @@ def action(
     )
     opened = open_frames(terminal, frames, videos)
     clip = load_scored(terminal, chosen, scored)
-    evaluation = evaluate_action(
+    evaluations = evaluate_action_at(
+        plan.scales,
         clip,
         frames_source(terminal, opened, videos, protocol=protocol, clip=clip),
         actions,
@@ -102,7 +107,7 @@ def action(
         run=chosen,
         options=options,
     )
-    finish(terminal, evaluation, output, output_options)
+    finish(terminal, evaluations, output, output_options, plan)
 
 
 def _draws(text: str | None, exclude: Path | None, seed: int | None) -> tuple[int, int] | None:

@@ -9,6 +9,7 @@ import typer
 
 from figclip_cli.commands.evaluate_output import FramesFlag, OutputOptions, finish
 from figclip_cli.commands.option_flags import options_from, with_flags_of
+from figclip_cli.commands.scales import ScaleOptions
 from figclip_cli.commands.scored_model import (
     ScoredModelOptions,
     VideosFlag,
@@ -30,7 +31,7 @@ if TYPE_CHECKING:
 _DATA = "Benchmark"
 
 
-@with_flags_of(ScoredModelOptions, ProtocolOptions, CompositionalOptions, OutputOptions)
+@with_flags_of(ScoredModelOptions, ProtocolOptions, CompositionalOptions, ScaleOptions, OutputOptions)
 def compositional(
     terminal: Terminal,
     benchmark: Annotated[
@@ -57,7 +58,8 @@ def compositional(
     **values: Any,
 ) -> None:
     """Right text against wrong ones: accuracy by part, relation and kind of base, adapted and the difference."""
-    from figclip_cli.evaluate.compositional import evaluate_compositional
+    from figclip_cli.evaluate.compositional import TASK, evaluate_compositional_at
+    from figclip_cli.evaluate.compositional_numbers import metric_names
     from figclip_cli.evaluate.datasets.compositional import read_compositional, require_benchmark
     from figclip_cli.evaluate.encoders import Encoding
 
@@ -66,13 +68,15 @@ def compositional(
     options: CompositionalOptions = options_from(CompositionalOptions, values)
     require_benchmark(benchmark)
     chosen = choose_run(terminal, scored)
+    plan = options_from(ScaleOptions, values).plan(chosen, base_only=scored.base_only)
     if annotations is None:
         if benchmark != "prompts":
             raise UsageError(f"--benchmark {benchmark} needs --annotations", "its files, or the folder that has them")
         annotations = [terminal.default(None, Path("prompts.jsonl"), "annotations")]
     inputs = (annotations, images, frames or Path("frames.h5"), videos, scored.model, scored.pretrained)
-    output = output_options.choose(terminal, benchmark, annotations[0].resolve().stem, chosen, inputs)
+    output = output_options.choose(terminal, benchmark, annotations[0].resolve().stem, chosen, inputs, plan)
     items = read_compositional(benchmark, annotations, seed=options.order_seed)
+    plan.check(TASK, items.sha256, metric_names(items))
     _check_pixels(items.uses, benchmark, images, frames or videos)
     protocol = options_from(ProtocolOptions, values).resolve()
     if items.uses == "images" and "num_frames" in protocol.changed:
@@ -83,7 +87,8 @@ def compositional(
         source: Any = _image_files(images or [], protocol, clip)
     else:
         source = frames_source(terminal, opened, videos, protocol=protocol, clip=clip)
-    evaluation = evaluate_compositional(
+    evaluations = evaluate_compositional_at(
+        plan.scales,
         clip,
         source,
         items,
@@ -91,7 +96,7 @@ def compositional(
         run=chosen,
         options=options,
     )
-    finish(terminal, evaluation, output, output_options)
+    finish(terminal, evaluations, output, output_options, plan)
 
 
 def _check_pixels(uses: str, benchmark: str, images: list[Path] | None, clips: list[Path] | None) -> None:

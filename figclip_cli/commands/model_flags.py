@@ -28,9 +28,9 @@ class Device(str, Enum):
     cuda = "cuda"
 
 
-MODEL_HELP = "open_clip name, or a folder with open_clip_config.json. Default: base-model/"
+MODEL_HELP = "open_clip name, an open_clip or transformers folder, or a file of OpenAI's weights. Default: base-model/"
 PRETRAINED_HELP = "Pretrained tag or weights file, with a model name."
-ACTIVATION_HELP = "What a bare weights file was trained with."
+ACTIVATION_HELP = "What weights were trained with, where the files do not say."
 DEVICE_HELP = "Where to compute."
 
 ModelFlag = Annotated[str | None, typer.Option("--model", help=MODEL_HELP)]
@@ -54,7 +54,7 @@ def model_source(
         if pretrained is not None:
             raise UsageError("--pretrained needs --model", "for example --model ViT-B-32-quickgelu --pretrained openai")
         if activation is not None:
-            raise UsageError("--activation needs --model and --pretrained", "a model folder says its own activation")
+            raise UsageError("--activation needs --model", "it is for files that do not say their own activation")
         source = default_source()
         terminal.info(f"base model: {source.model}/ (default)")
         return source

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -16,7 +17,7 @@ from figclip_cli.evaluate.protocols import PROTOCOLS
 from figclip_cli.evaluate.results import Results
 from figclip_cli.evaluate.retrieval import evaluate_retrieval
 from figclip_cli.evaluate.visuals import StoredClips
-from figclip_cli.export import ExportSummary, export_open_clip
+from figclip_cli.export import ExportOptions, ExportSummary, export, planned_folders
 from figclip_cli.files import clear
 from figclip_cli.frames import FramesReader, SamplingRecipe, extract
 from figclip_cli.models.adapted import load_base
@@ -90,7 +91,7 @@ def run_demo(
         files[f"results, {name}"] = folder / "results" / f"retrieval-{name}.json"
         results[name] = evaluation.write(files[f"results, {name}"])
     reporter.info("6/6  export")
-    exported = export_open_clip(run, folder / "export" / "open-clip", reporter=reporter)
+    exported = _export(run, folder / "export" / "open-clip", files, reporter)
     files["exported model"] = exported.folder
     return DemoSummary(files, adapted, tuple(results.values()), exported)
 
@@ -104,6 +105,17 @@ def _prepare(folder: Path, *, overwrite: bool) -> None:
         clear(folder)
     folder.mkdir(parents=True, exist_ok=True)
     (folder / _MARKER).write_text("{}\n", encoding="utf-8")
+
+
+def _export(run: RunFolder, output: Path, files: Mapping[str, Path], reporter: Reporter) -> ExportSummary:
+    """Export for open_clip, compared on frames and prompts of clips that were never trained on."""
+    options = ExportOptions(results=tuple(path for what, path in files.items() if what.startswith("results")))
+    folders = planned_folders(run, options, output)
+    frames, prompts = [files["test frames"]], files["test prompts"]
+    (exported,) = export(run, folders, options, frames=frames, prompts=prompts, reporter=reporter)
+    if exported.error is not None:
+        raise exported.error
+    return exported
 
 
 def _source() -> ModelSource:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -19,9 +20,9 @@ from figclip_cli.evaluate.datasets.prompt_sets import (
     read_templates,
     texts_of,
 )
-from figclip_cli.evaluate.encoders import Encoder, Encoding
+from figclip_cli.evaluate.encoders import WHOLE, Encoder, Encoding
 from figclip_cli.evaluate.evaluation import Evaluation
-from figclip_cli.evaluate.looked_at import SCORES, each_model, failed_names, model_facts, split_present
+from figclip_cli.evaluate.looked_at import SCORES, Tested, failed_names, model_facts, score_models, split_present
 from figclip_cli.evaluate.metrics.classification import Classified, classify, score_matrix
 from figclip_cli.evaluate.metrics.ranking import Ties
 from figclip_cli.evaluate.results import Results
@@ -29,6 +30,16 @@ from figclip_cli.evaluate.task_options import ActionOptions
 from figclip_cli.evaluate.visuals import StoredClips, VisualFeatures
 from figclip_cli.models.clip import Clip
 from figclip_cli.run_folder import RunFolder
+
+TASK = "zero-shot action recognition"
+
+
+@dataclass(frozen=True)
+class _Made:
+    """What one model made of each split, and the prompts that it saw no end of."""
+
+    classified: tuple[Classified, ...]
+    overlong: frozenset[str]
 
 
 def evaluate_action(
@@ -51,43 +62,79 @@ def evaluate_action(
         InputError: No clip of a split has frames.
         VerificationError: A model gives features that are not finite.
     """
+    return evaluate_action_at(WHOLE, clip, source, actions, encoding=encoding, run=run, options=options)[0]
+
+
+def evaluate_action_at(
+    scales: Sequence[float],
+    clip: Clip,
+    source: StoredClips,
+    actions: ActionSet,
+    *,
+    encoding: Encoding,
+    run: RunFolder | None = None,
+    options: ActionOptions | None = None,
+) -> list[Evaluation]:
+    """Do as :func:`evaluate_action` with the run at each scale; one evaluation without a run.
+
+    Args:
+        scales: From 0, the base, to 1, the run as it is.
+    """
     options = options or ActionOptions()
-    protocol = encoding.protocol
     if options.templates:
         prompts = read_templates(options.templates)
     else:
-        prompts = prompt_set(protocol.prompts, dataset_id=actions.dataset_id)
+        prompts = prompt_set(encoding.protocol.prompts, dataset_id=actions.dataset_id)
     wanted = [(one.clip_id, None) for split in actions.splits for one in split.clips]
     looks, missing = split_present(source, list(dict.fromkeys(wanted)))
-    splits: list[ScoredSplit] = []
-    tested: list[Encoder] = []
-    first: VisualFeatures | None = None
-    overlong: set[str] = set()
-    for encoder, found in each_model(clip, run, encoding, source, looks):
-        if first is None:
-            first, missing = found, missing | failed_names(found)
-            splits = [_present(split, found, missing) for split in actions.splits]
-        for split in splits:
-            classes, too_long = _class_features(encoder, split.split, prompts)
+
+    def score(encoder: Encoder, found: VisualFeatures) -> _Made:
+        classified, overlong = [], set()
+        for split in actions.splits:
+            clips = _present(split, found, missing | failed_names(found))
+            classes, too_long = _class_features(encoder, split, prompts)
             overlong |= too_long
-            split.classified[encoder.label] = _classify(found, split.clips, classes, options.ties)  # type: ignore[arg-type]
-        tested.append(encoder)
+            classified.append(_classify(found, clips, classes, options.ties))  # type: ignore[arg-type]
+        return _Made(tuple(classified), frozenset(overlong))
+
+    scores = score_models(clip, run, encoding, source, looks, score, scales)
+    missing |= failed_names(scores.first)
+    return [
+        _evaluation(source, actions, encoding, options, prompts, scores.first, missing, tested)
+        for tested in scores.evaluations()
+    ]
+
+
+def _evaluation(
+    source: StoredClips,
+    actions: ActionSet,
+    encoding: Encoding,
+    options: ActionOptions,
+    prompts: PromptSet,
+    first: VisualFeatures,
+    missing: Mapping[str, str],
+    tested: Sequence[Tested[_Made]],
+) -> Evaluation:
+    splits = [
+        ScoredSplit(split, _present(split, first, missing), {one.label: one.made.classified[number] for one in tested})
+        for number, split in enumerate(actions.splits)
+    ]
     numbers = ActionNumbers(splits)
     models, seeds = model_facts(tested)
     results = Results(
-        task="zero-shot action recognition",
+        task=TASK,
         dataset_id=actions.dataset_id,
         dataset_sha256=actions.sha256,
-        asked={"clips": len(set(wanted))},
+        asked={"clips": len({one.clip_id for split in actions.splits for one in split.clips})},
         evaluated={"clips": len({one.clip_id for split in splits for one in split.clips})},
         missing=missing,
         protocol={
-            **protocol.as_dict(),
+            **encoding.protocol.as_dict(),
             "prompts": prompts.name,
             "templates": list(prompts.templates),
             "ties": options.ties,
             "tied_clips": numbers.tied(),
-            "overlong_texts": len(overlong),
+            "overlong_texts": len(frozenset().union(*(one.made.overlong for one in tested))),
             "list_format": actions.format,
             "list_choices": actions.choices,
             "splits": {split.split.name: _counts(split) for split in splits},
@@ -97,7 +144,7 @@ def evaluate_action(
             "contextualizer": False,
             "frames": source.reader.recipe.as_dict(),
             "frames_content_sha256": source.reader.content_sha256,
-            "looks_sha256": first.sha256 if first else None,
+            "looks_sha256": first.sha256,
             "bootstrap_draws": numbers.resampling.draws,
         },
         models=models,
@@ -108,7 +155,7 @@ def evaluate_action(
     return Evaluation(results, numbers.samples)
 
 
-def _present(split: ActionSplit, found: VisualFeatures, missing: Mapping[str, str]) -> ScoredSplit:
+def _present(split: ActionSplit, found: VisualFeatures, missing: Mapping[str, str]) -> tuple[ActionClip, ...]:
     there = {clip_id for clip_id, _ in found.looks}
     clips = tuple(clip for clip in split.clips if clip.clip_id in there)
     if not clips:
@@ -117,7 +164,7 @@ def _present(split: ActionSplit, found: VisualFeatures, missing: Mapping[str, st
             f"no clip of split '{split.name}' is there, for example '{first}': {missing[first]}",
             "fetch its clips, or choose another --split",
         )
-    return ScoredSplit(split, clips, {})
+    return clips
 
 
 def _counts(split: ScoredSplit) -> dict[str, int]:

@@ -17,6 +17,8 @@ from figclip_cli.evaluate.metrics.uncertainty import Resampling, measure, measur
 from figclip_cli.evaluate.results import Metric
 from figclip_cli.evaluate.samples import Outcome, Sample
 
+METRIC_NAMES = ("top-1", "top-5", "mean of top-1 and top-5", "per-class mean")
+
 
 @dataclass(frozen=True)
 class ScoredSplit:
@@ -84,12 +86,7 @@ class ActionNumbers:
     def _statistics(self) -> dict[str, list[Statistic]]:
         """Return, for each number, its statistic of every split."""
         labels = np.array([clip.label for _, clip in self._items])
-        made: dict[str, list[Statistic]] = {
-            "top-1": [],
-            "top-5": [],
-            "mean of top-1 and top-5": [],
-            "per-class mean": [],
-        }
+        made: dict[str, list[Statistic]] = {name: [] for name in METRIC_NAMES}
         for number in range(len(self._splits)):
             inside = (self._split_of == number).astype(np.float64)
             tops = tuple(Mean(PERCENT, weights=inside, key=f"top-{k}") for k in TOP_K)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -11,9 +12,17 @@ import torch
 
 from figclip_cli.evaluate.compositional_numbers import CompositionalNumbers, Scored
 from figclip_cli.evaluate.datasets.choices import Choice, Compositional, Look
-from figclip_cli.evaluate.encoders import Encoder, Encoding
+from figclip_cli.evaluate.encoders import WHOLE, Encoder, Encoding
 from figclip_cli.evaluate.evaluation import Evaluation
-from figclip_cli.evaluate.looked_at import SCORES, each_model, failed_names, model_facts, name_of, split_present
+from figclip_cli.evaluate.looked_at import (
+    SCORES,
+    Tested,
+    failed_names,
+    model_facts,
+    name_of,
+    score_models,
+    split_present,
+)
 from figclip_cli.evaluate.metrics.choices import choice_outcomes, winoground_outcomes
 from figclip_cli.evaluate.metrics.exact_scores import exact_scores
 from figclip_cli.evaluate.results import Results
@@ -24,6 +33,17 @@ from figclip_cli.models.text_features import TextFeatures
 from figclip_cli.run_folder import RunFolder
 
 _PAIRS_AT_ONCE = 8192
+
+
+TASK = "compositional"
+
+
+@dataclass(frozen=True)
+class _Made:
+    """What one model made of the items, and how many texts it saw no end of."""
+
+    scored: Scored
+    overlong: int
 
 
 def evaluate_compositional(
@@ -46,40 +66,71 @@ def evaluate_compositional(
         InputError: Not one image or clip is there.
         VerificationError: A model gives features that are not finite.
     """
+    return evaluate_compositional_at(WHOLE, clip, source, benchmark, encoding=encoding, run=run, options=options)[0]
+
+
+def evaluate_compositional_at(
+    scales: Sequence[float],
+    clip: Clip,
+    source: ImageFiles | StoredClips,
+    benchmark: Compositional,
+    *,
+    encoding: Encoding,
+    run: RunFolder | None = None,
+    options: CompositionalOptions | None = None,
+) -> list[Evaluation]:
+    """Do as :func:`evaluate_compositional` with the run at each scale; one evaluation without a run.
+
+    Args:
+        scales: From 0, the base, to 1, the run as it is.
+    """
     options = options or CompositionalOptions()
     if isinstance(source, StoredClips) and benchmark.events_per_clip is not None:
         source.reader.require_events(benchmark.events_per_clip)
     wanted = list(dict.fromkeys(_look(look) for choice in benchmark.choices for look in choice.looks))
     looks, missing = split_present(source, wanted)
-    choices = _with_looks(benchmark.choices, looks)
-    scored: dict[str, Scored] = {}
-    tested: list[Encoder] = []
-    first: VisualFeatures | None = None
-    overlong = 0
-    for encoder, found in each_model(clip, run, encoding, source, looks):
-        if first is None:
-            first, missing = found, missing | failed_names(found)
-            choices = _with_looks(choices, found.looks)
+
+    def score(encoder: Encoder, found: VisualFeatures) -> _Made:
+        choices = _with_looks(benchmark.choices, found.looks)
         texts = encoder.texts([text for choice in choices for text in choice.texts])
-        scored[encoder.label], overlong = _score(choices, found, texts), len(texts.overlong)
-        tested.append(encoder)
-    asked = len(set(map(name_of, wanted)))
-    seen = {_look(look) for choice in choices for look in choice.looks}
+        return _Made(_score(choices, found, texts), len(texts.overlong))
+
+    scores = score_models(clip, run, encoding, source, looks, score, scales)
+    missing |= failed_names(scores.first)
+    return [
+        _evaluation(source, benchmark, encoding, options, scores.first, missing, tested)
+        for tested in scores.evaluations()
+    ]
+
+
+def _evaluation(
+    source: ImageFiles | StoredClips,
+    benchmark: Compositional,
+    encoding: Encoding,
+    options: CompositionalOptions,
+    first: VisualFeatures,
+    missing: Mapping[str, str],
+    tested: Sequence[Tested[_Made]],
+) -> Evaluation:
+    choices = _with_looks(benchmark.choices, first.looks)
+    scored = {one.label: one.made.scored for one in tested}
+    asked = {name_of(_look(look)) for choice in benchmark.choices for look in choice.looks}
+    seen = {name_of(_look(look)) for choice in choices for look in choice.looks}
     table = CompositionalNumbers(benchmark, choices, scored, options.ties)
     models, seeds = model_facts(tested)
     results = Results(
-        task="compositional",
+        task=TASK,
         dataset_id=benchmark.dataset_id,
         dataset_sha256=benchmark.sha256,
-        asked={"items": len(benchmark.choices), source.unit: asked},
-        evaluated={"items": len(choices), source.unit: len(set(map(name_of, seen)))},
+        asked={"items": len(benchmark.choices), source.unit: len(asked)},
+        evaluated={"items": len(choices), source.unit: len(seen)},
         missing=missing,
         protocol={
             **encoding.protocol.as_dict(),
             **_choices_made(benchmark, table, scored, options),
             **_pixels(source),
-            "looks_sha256": first.sha256 if first else None,
-            "overlong_texts": overlong,
+            "looks_sha256": first.sha256,
+            "overlong_texts": tested[-1].made.overlong,
         },
         models=models,
         metrics=tuple(table.metrics()),

@@ -16,6 +16,8 @@ from figclip_cli.evaluate.metrics.uncertainty import Resampling, measure, measur
 from figclip_cli.evaluate.results import ALL_ITEMS, Metric
 from figclip_cli.evaluate.samples import Outcome, Sample
 
+WINOGROUND_SCORES = ("text", "image", "group")
+
 
 @dataclass(frozen=True)
 class Scored:
@@ -28,6 +30,17 @@ class Scored:
 
     outcomes: Mapping[str, Outcomes]
     best_wrong: npt.NDArray[np.int64]
+
+
+def metric_names(benchmark: Compositional) -> list[str]:
+    """Return the names of all headline numbers that a benchmark can have."""
+    of_parts = [
+        name
+        for part, rule in benchmark.rules.items()
+        for name in ([f"{of} score" for of in WINOGROUND_SCORES] if rule.scoring == "winoground" else [part])
+    ]
+    whole = [ALL_ITEMS] if len(benchmark.rules) > 1 else []
+    return [*of_parts, *(average.name for average in benchmark.averages), *whole]
 
 
 class CompositionalNumbers:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import dataclasses
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
@@ -13,6 +14,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from figclip_cli.errors import UsageError
+from figclip_cli.evaluate.curve_scales import scale_text
 from figclip_cli.evaluate.protocols import Protocol
 from figclip_cli.evaluate.visuals import VisualFeatures, visual_features
 from figclip_cli.evaluate.visuals.source import LookSource
@@ -25,6 +27,7 @@ from figclip_cli.reporting import SILENT, Reporter
 from figclip_cli.run_folder import RunFolder
 
 BASE, ADAPTED = "base", "adapted"
+WHOLE = (1.0,)  # scales of an evaluation of the run as it is
 
 
 @dataclass(frozen=True)
@@ -51,6 +54,7 @@ class Encoder:
         clip: The model.
         about: Name and hashes, for the result.
         seeds: Seeds that its weights depend on.
+        scale: How far it goes from the base (0) to the adapted weights (1), in weight space (arXiv 2109.01903).
     """
 
     label: str
@@ -58,6 +62,13 @@ class Encoder:
     encoding: Encoding
     about: dict[str, Any]
     seeds: dict[str, int]
+    scale: float = 0.0
+
+    @property
+    def said(self) -> str:
+        """What a remark calls it: the label, with the scale where it is not that of the whole run."""
+        partial = self.label == ADAPTED and self.scale != 1.0
+        return f"{self.label} at {scale_text(self.scale)}" if partial else self.label
 
     def looks(self, source: LookSource, looks: Sequence[Any]) -> VisualFeatures:
         """Return features of distinct looks, pooled as the protocol says."""
@@ -101,15 +112,34 @@ class Encoder:
         return torch.cat(parts), overlong
 
 
-def encoders(clip: Clip, run: RunFolder | None, encoding: Encoding) -> Iterator[Encoder]:
-    """Yield the base model, and then the run attached to it, in place: use each before taking the next."""
+def encoders(
+    clip: Clip, run: RunFolder | None, encoding: Encoding, scales: Sequence[float] = WHOLE
+) -> Iterator[Encoder]:
+    """Yield the base model, and then the run attached to it at each scale: drop each before taking the next.
+
+    At scale 0 that is the base again. The last one is attached in place, the others to a copy, so that there are never
+    more than two models where each is dropped in time.
+    """
     about = {"name": clip.name, "sha256": clip.sha256, "pretrained": clip.source.pretrained or "local"}
     yield Encoder(BASE, clip, encoding, about, {})
     if run is None:
         return
-    adapted, config = attach_run(clip, run), run.load_config()
-    about = {"name": run.name, "adapter_sha256": sha256_of_file(run.adapter_file)}
-    yield Encoder(ADAPTED, adapted, encoding, about, {"adapt": config["seed"]})
+    for number, scale in enumerate(scales, start=1):
+        if len(scales) > 1:
+            encoding.reporter.info(f"scale {scale_text(scale)}: {number} of {len(scales)}")
+        yield _adapted(clip, run, encoding, scale, in_place=number == len(scales))
+
+
+def _adapted(clip: Clip, run: RunFolder, encoding: Encoding, scale: float, *, in_place: bool) -> Encoder:
+    config, scale = run.load_config(), float(scale)  # a whole number would go by another key in the feature store
+    name = run.name if scale == 1.0 else f"{run.name} at {scale_text(scale)}"
+    if scale > 0.0:
+        # Full fine-tuning interpolates from the weights that are there, which must be the base's for every scale.
+        model = clip.model if in_place else copy.deepcopy(clip.model)
+        clip = attach_run(dataclasses.replace(clip, model=model), run, scale=scale)
+    about = {"name": name, "adapter_sha256": sha256_of_file(run.adapter_file), "scale": scale}
+    named = dataclasses.replace(clip, name=name)
+    return Encoder(ADAPTED, named, encoding, about, {"adapt": config["seed"]}, scale)
 
 
 def as_protocol_reads(clip: Clip, protocol: Protocol) -> Clip:

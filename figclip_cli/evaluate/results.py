@@ -17,6 +17,7 @@ from figclip_cli.run_folder import environment
 
 RESULTS_FORMAT = "figclip-results"
 RESULTS_FORMAT_VERSION = 2
+CURVE_FORMAT = "figclip-curve"
 MODELS = ("base", "adapted")
 ALL_ITEMS = "all items"  # name of a mean over all items of a benchmark of several parts
 _AGAIN = "evaluate again with this figclip"
@@ -123,10 +124,7 @@ class Results:
 
     def describe_counts(self) -> str:
         """Return what was evaluated of what was asked, for a title."""
-        return ", ".join(
-            f"{self.evaluated[kind]} {kind}" if self.evaluated[kind] == n else f"{self.evaluated[kind]} of {n} {kind}"
-            for kind, n in self.asked.items()
-        )
+        return describe_counts(self.asked, self.evaluated)
 
     def as_document(self) -> dict[str, Any]:
         """Return the JSON document."""
@@ -168,6 +166,14 @@ class Results:
             results = replace(self, samples=reference)
         write_json(path, results.as_document())
         return results
+
+
+def describe_counts(asked: Mapping[str, int], evaluated: Mapping[str, int]) -> str:
+    """Return what was evaluated of what was asked: ``5 clips, 9 of 10 texts``."""
+    return ", ".join(
+        f"{evaluated[kind]} {kind}" if evaluated[kind] == n else f"{evaluated[kind]} of {n} {kind}"
+        for kind, n in asked.items()
+    )
 
 
 def samples_path(path: Path) -> Path:
@@ -260,6 +266,9 @@ def _read_document(path: Path) -> dict[str, Any]:
         document = msgspec.json.decode(path.read_bytes())
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise InputError(f"results file {path} is not JSON ({error})", hint) from error
+    if isinstance(document, dict) and document.get("format") == CURVE_FORMAT:
+        each = path.name.removesuffix(".json") + "-SCALE.json"
+        raise InputError(f"{path} is a curve over scales, not the results of one", f"name those of one, {each}")
     if not isinstance(document, dict) or document.get("format") != RESULTS_FORMAT:
         raise InputError(f"results file {path}: the format is not '{RESULTS_FORMAT}'", hint)
     version = document.get("format_version")

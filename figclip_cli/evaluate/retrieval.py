@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
@@ -11,9 +12,9 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from figclip_cli.evaluate.datasets.captions import Captions, Query
-from figclip_cli.evaluate.encoders import Encoder, Encoding
+from figclip_cli.evaluate.encoders import BASE, WHOLE, Encoder, Encoding
 from figclip_cli.evaluate.evaluation import Evaluation
-from figclip_cli.evaluate.looked_at import SCORES, each_model, failed_names, model_facts, split_present
+from figclip_cli.evaluate.looked_at import SCORES, Tested, failed_names, model_facts, score_models, split_present
 from figclip_cli.evaluate.metrics.ranking import Ranks
 from figclip_cli.evaluate.metrics.streamed_ranks import Rows, TensorRows, streamed_ranks
 from figclip_cli.evaluate.results import Results
@@ -22,10 +23,20 @@ from figclip_cli.evaluate.task_options import RetrievalOptions
 from figclip_cli.evaluate.visuals import StoredClips, VisualFeatures
 from figclip_cli.models.clip import Clip
 from figclip_cli.models.text_features import TextFeatures
-from figclip_cli.reporting import Reporter
 from figclip_cli.run_folder import RunFolder
 
 _IN_MEMORY_BYTES = 1 << 29  # features up to this size are held, larger ones are read block by block
+
+
+TASK = "zero-shot retrieval"
+
+
+@dataclass(frozen=True)
+class _Ranked:
+    """What one model made of the queries: ranks by direction, and how many texts it saw no end of."""
+
+    ranks: Mapping[str, Ranks]
+    overlong: int
 
 
 def evaluate_retrieval(
@@ -48,29 +59,60 @@ def evaluate_retrieval(
         InputError: No clip of the captions has frames.
         VerificationError: A model gives features that are not finite.
     """
+    return evaluate_retrieval_at(WHOLE, clip, source, captions, encoding=encoding, run=run, options=options)[0]
+
+
+def evaluate_retrieval_at(
+    scales: Sequence[float],
+    clip: Clip,
+    source: StoredClips,
+    captions: Captions,
+    *,
+    encoding: Encoding,
+    run: RunFolder | None = None,
+    options: RetrievalOptions | None = None,
+) -> list[Evaluation]:
+    """Do as :func:`evaluate_retrieval` with the run at each scale; one evaluation without a run.
+
+    Args:
+        scales: From 0, the base, to 1, the run as it is.
+    """
     options = options or RetrievalOptions()
     if captions.events_per_clip is not None:
         source.reader.require_events(captions.events_per_clip)
     wanted = list(dict.fromkeys(map(_item, captions.queries)))
     items, missing = split_present(source, wanted)
-    queries: list[Query] = []
-    ranked: dict[str, dict[str, Ranks]] = {}
-    tested: list[Encoder] = []
-    first: VisualFeatures | None = None
-    overlong = 0
-    for encoder, found in each_model(clip, run, encoding, source, items):
-        if first is None:
-            first, missing = found, missing | failed_names(found)
-            there = set(found.looks)
-            queries = [query for query in captions.queries if _item(query) in there]
+
+    def score(encoder: Encoder, found: VisualFeatures) -> _Ranked:
+        queries = _present(captions, found)
         texts = encoder.texts([text for query in queries for text in query.texts])
-        ranked[encoder.label], overlong = _rank(encoder, found, texts, queries, options), len(texts.overlong)
-        tested.append(encoder)
-    numbers = RetrievalNumbers(queries, list(first.looks) if first else [], ranked, options.multi_caption)
-    _report_ties(ranked, options.ties, encoding.reporter)
+        ranks = _rank(encoder, found, texts, queries, options)
+        _report_ties(encoder, ranks, options.ties)
+        return _Ranked(ranks, len(texts.overlong))
+
+    scores = score_models(clip, run, encoding, source, items, score, scales)
+    missing |= failed_names(scores.first)
+    return [
+        _evaluation(source, captions, encoding, options, scores.first, missing, tested)
+        for tested in scores.evaluations()
+    ]
+
+
+def _evaluation(
+    source: StoredClips,
+    captions: Captions,
+    encoding: Encoding,
+    options: RetrievalOptions,
+    first: VisualFeatures,
+    missing: Mapping[str, str],
+    tested: Sequence[Tested[_Ranked]],
+) -> Evaluation:
+    queries = _present(captions, first)
+    ranked = {one.label: one.made.ranks for one in tested}
+    numbers = RetrievalNumbers(queries, list(first.looks), ranked, options.multi_caption)
     models, seeds = model_facts(tested)
     results = Results(
-        task="zero-shot retrieval",
+        task=TASK,
         dataset_id=captions.dataset_id,
         dataset_sha256=captions.sha256,
         asked=_counts(captions.queries),
@@ -81,7 +123,7 @@ def evaluate_retrieval(
             "captions_format": captions.format,
             "captions": dict(captions.choices),
             "paragraphs": captions.is_paragraph,
-            "level": "video" if captions.queries[0].event_index is None else "event",
+            "level": level_of(captions),
             "zero_shot": True,
             "contextualizer": False,
             "ties": options.ties,
@@ -89,11 +131,11 @@ def evaluate_retrieval(
             "scores": SCORES,
             "frames": source.reader.recipe.as_dict(),
             "frames_content_sha256": source.reader.content_sha256,
-            "looks_sha256": first.sha256 if first else None,
-            "overlong_texts": overlong,
+            "looks_sha256": first.sha256,
+            "overlong_texts": tested[-1].made.overlong,
             "duplicate_texts": len(queries) - len({query.texts for query in queries}),
             "tied_queries": {m: {d: r.tied_queries for d, r in by.items()} for m, by in ranked.items()},
-            "candidates": {direction: ranks.candidates for direction, ranks in ranked["base"].items()},
+            "candidates": {direction: ranks.candidates for direction, ranks in ranked[BASE].items()},
             "bootstrap_draws": numbers.draws,
         },
         models=models,
@@ -101,6 +143,16 @@ def evaluate_retrieval(
         seeds=seeds,
     )
     return Evaluation(results, numbers.samples)
+
+
+def level_of(captions: Captions) -> str:
+    """Return what a query is: ``video`` or ``event``."""
+    return "video" if captions.queries[0].event_index is None else "event"
+
+
+def _present(captions: Captions, found: VisualFeatures) -> list[Query]:
+    there = set(found.looks)
+    return [query for query in captions.queries if _item(query) in there]
 
 
 def _item(query: Query) -> Item:
@@ -174,9 +226,9 @@ class QueryRows:
         return F.normalize(sums, dim=-1).float()
 
 
-def _report_ties(ranked: Mapping[str, Mapping[str, Ranks]], rule: str, reporter: Reporter) -> None:
-    for model, directions in ranked.items():
-        for direction, ranks in directions.items():
-            if ranks.tied_queries:
-                share = f"{ranks.tied_queries} of {len(ranks.values)} queries"
-                reporter.info(f"ties: {model} {direction}: the right item of {share} ties with a wrong one ({rule})")
+def _report_ties(encoder: Encoder, directions: Mapping[str, Ranks], rule: str) -> None:
+    for direction, ranks in directions.items():
+        if ranks.tied_queries:
+            share = f"{ranks.tied_queries} of {len(ranks.values)} queries"
+            said = f"ties: {encoder.said} {direction}: the right item of {share} ties with a wrong one ({rule})"
+            encoder.encoding.reporter.info(said)

@@ -25,6 +25,7 @@ STATISTICS: Mapping[str, tuple[Statistic, bool]] = {
     "MnR": (Mean(offset=1.0, key="rank"), False),
     "gmean": (GeometricMean(_RECALLS), True),
 }
+METRIC_NAMES = tuple(f"{direction} {name}" for direction in ("t2v", "v2t") for name in STATISTICS)
 
 
 class RetrievalNumbers:

@@ -1,7 +1,42 @@
-"""Stage 5: a finished run in, weights for other libraries out, each one re-loaded and compared."""
+"""Stage 5: a finished run in, weights for other libraries out, each one re-loaded and compared.
+
+Names are loaded when they are asked for: options are wanted for ``--help``, which must not import torch.
+"""
 
 from __future__ import annotations
 
-from figclip_cli.export.run import ExportSummary, export_open_clip
+import importlib
+from typing import TYPE_CHECKING, Any
 
-__all__ = ["ExportSummary", "export_open_clip"]
+if TYPE_CHECKING:
+    from figclip_cli.export.options import ExportOptions
+    from figclip_cli.export.run import ExportSummary, check, export, planned_folders, possible_formats
+    from figclip_cli.export.samples import own_frames, own_prompts
+
+_PLACES = {
+    "ExportOptions": "options",
+    "ExportSummary": "run",
+    "check": "run",
+    "export": "run",
+    "own_frames": "samples",
+    "own_prompts": "samples",
+    "planned_folders": "run",
+    "possible_formats": "run",
+}
+
+__all__ = [
+    "ExportOptions",
+    "ExportSummary",
+    "check",
+    "export",
+    "own_frames",
+    "own_prompts",
+    "planned_folders",
+    "possible_formats",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _PLACES:
+        raise AttributeError(f"module {__name__} has no attribute {name}")
+    return getattr(importlib.import_module(f"{__name__}.{_PLACES[name]}"), name)

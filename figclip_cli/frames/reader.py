@@ -25,6 +25,7 @@ from figclip_cli.frames.sampling import SamplingRecipe
 from figclip_cli.frames.store import FRAMES_FORMAT, FRAMES_FORMAT_VERSION
 
 _TEXT_COLUMNS = ("clip_id", "source_path", "status", "reason")
+_VERSION_OF_ANY_LENGTH = 1  # the format version whose texts could have any length
 _NUMBER_COLUMNS = ("start_seconds", "duration_seconds")
 
 
@@ -86,7 +87,7 @@ class FramesReader:
                     raise InputError(
                         f"{path} has another sampling recipe than {self.paths[0]}", "extract them with the same flags"
                     )
-                self._content[path] = str(file.attrs["content_sha256"])
+                self._content[path] = _attribute_text(file, "content_sha256")
                 self.shards[path] = _shard(file)
                 for index, row in enumerate(_rows(file)):
                     if row.clip_id in self._place:
@@ -274,17 +275,16 @@ def _opened(path: Path) -> h5py.File:
 
 def _check(file: h5py.File, path: Path) -> SamplingRecipe:
     """Check that a file is what it claims; hostile or damaged ones end here, in one line."""
-    attributes = dict(file.attrs)
-    if attributes.get("format") != FRAMES_FORMAT:
+    if "format" not in file.attrs or _attribute_text(file, "format") != FRAMES_FORMAT:
         raise InputError(f"{path} is not a frames file", "make one with figclip extract-frames")
-    if attributes.get("format_version") != FRAMES_FORMAT_VERSION:
-        version = attributes.get("format_version")
+    version = file.attrs.get("format_version")
+    if version not in (_VERSION_OF_ANY_LENGTH, FRAMES_FORMAT_VERSION):
         raise InputError(
             f"{path} has format version {version}, this version reads {FRAMES_FORMAT_VERSION}", "extract again"
         )
-    if not attributes.get("completed"):
+    if not file.attrs.get("completed"):
         raise InputError(f"{path} is unfinished", "extract again")
-    recipe = SamplingRecipe.from_dict(json.loads(attributes["recipe"]), str(path))
+    recipe = SamplingRecipe.from_dict(json.loads(_attribute_text(file, "recipe")), str(path))
     problem = _problem(file, recipe)
     if problem:
         raise InputError(f"{path} is damaged: {problem}", "extract again")
@@ -301,6 +301,8 @@ def _problem(file: h5py.File, recipe: SamplingRecipe) -> str:
         return "a column of times holds no float64"
     if any(h5py.check_string_dtype(file[name].dtype) is None for name in _TEXT_COLUMNS):
         return "a text column holds no text"
+    if any(_is_of_any_length(file[name].dtype) for name in _TEXT_COLUMNS) and not _may_be_of_any_length(file):
+        return "a text column holds texts of any length"
     expected: tuple[int, ...] = (clips, recipe.events, recipe.frames_per_event)
     if recipe.is_ragged:
         frame_offsets = file["frame_offsets"]
@@ -324,6 +326,28 @@ def _problem(file: h5py.File, recipe: SamplingRecipe) -> str:
     return "" if _ascend(offsets[:], len(data)) else "jpeg_offsets do not fit jpeg_bytes"
 
 
+def _attribute_text(file: h5py.File, name: str) -> str:
+    """Return an attribute's text, whether its length is fixed or not.
+
+    Raises:
+        TypeError: A file whose texts have fixed lengths has one that does not; see ``store._fixed_length``.
+    """
+    stored = file.attrs.get_id(name).dtype
+    if h5py.check_string_dtype(stored) is None or (_is_of_any_length(stored) and not _may_be_of_any_length(file)):
+        raise TypeError(f"the attribute {name} is no text of fixed length")
+    value = file.attrs[name]
+    return value.decode("utf-8", "surrogateescape") if isinstance(value, bytes) else str(value)
+
+
+def _is_of_any_length(stored: np.dtype[Any]) -> bool:
+    information = h5py.check_string_dtype(stored)
+    return information is not None and information.length is None
+
+
+def _may_be_of_any_length(file: h5py.File) -> bool:
+    return bool(file.attrs.get("format_version") == _VERSION_OF_ANY_LENGTH)
+
+
 def _ascend(offsets: npt.NDArray[np.int64], end: int) -> bool:
     return bool(offsets[0] == 0 and offsets[-1] == end and (offsets[1:] >= offsets[:-1]).all())
 
@@ -332,10 +356,11 @@ def _shard(file: h5py.File) -> ShardOf | None:
     if "shard_index" not in file.attrs:
         return None
     values = file.attrs
-    return ShardOf(int(values["shard_index"]), int(values["shard_count"]), str(values["listed_sha256"]))
+    listed = _attribute_text(file, "listed_sha256")
+    return ShardOf(int(values["shard_index"]), int(values["shard_count"]), listed)
 
 
 def _rows(file: h5py.File) -> list[ClipRow]:
-    columns = [file[name].asstr()[:] for name in _TEXT_COLUMNS]
+    columns = [file[name].asstr(errors="surrogateescape")[:] for name in _TEXT_COLUMNS]
     columns += [file[name][:].tolist() for name in _NUMBER_COLUMNS]
     return [ClipRow(*row) for row in zip(*columns, strict=True)]

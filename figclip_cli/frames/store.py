@@ -6,10 +6,11 @@ import glob
 import hashlib
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import h5py
 import numpy as np
+import numpy.typing as npt
 
 from figclip_cli import __version__
 from figclip_cli.files import canonical_json, explaining_disk_errors, replacing
@@ -17,7 +18,7 @@ from figclip_cli.frames.clip import ClipResult
 from figclip_cli.frames.sampling import SamplingRecipe
 
 FRAMES_FORMAT = "figclip-frames"
-FRAMES_FORMAT_VERSION = 1
+FRAMES_FORMAT_VERSION = 2
 
 Pictures = Callable[[int], Sequence[bytes]]
 
@@ -51,22 +52,42 @@ def write_frames(
             _write_jpeg(file, sizes, pictures, digest)
         else:
             _write_raw(file, recipe, sizes, pictures, digest)
-        file.attrs.update(shard or {})
-        file.attrs["format"] = FRAMES_FORMAT
-        file.attrs["format_version"] = FRAMES_FORMAT_VERSION
-        file.attrs["tool_version"] = __version__
-        file.attrs["recipe"] = canonical_json(recipe.as_dict())
-        file.attrs["recipe_sha256"] = recipe.sha256
-        file.attrs["content_sha256"] = digest.hexdigest()
-        file.attrs["completed"] = True
+        attributes: dict[str, Any] = {
+            **(shard or {}),
+            "format": FRAMES_FORMAT,
+            "format_version": FRAMES_FORMAT_VERSION,
+            "tool_version": __version__,
+            "recipe": canonical_json(recipe.as_dict()),
+            "recipe_sha256": recipe.sha256,
+            "content_sha256": digest.hexdigest(),
+            "completed": True,
+        }
+        for name, value in attributes.items():
+            if isinstance(value, str):
+                [encoded] = _fixed_length([value])
+                file.attrs.create(name, encoded, dtype=_text_type(encoded.dtype.itemsize))
+            else:
+                file.attrs[name] = value
     return digest.hexdigest()
 
 
+def _fixed_length(texts: Sequence[str]) -> npt.NDArray[np.bytes_]:
+    """Return texts as fields of one length.
+
+    HDF5 keeps those of any length in a heap, in which a damaged file can make it run round for ever.
+    """
+    encoded = [text.encode("utf-8", "surrogateescape") for text in texts]
+    return np.array(encoded, dtype=f"S{max([1, *map(len, encoded)])}")
+
+
+def _text_type(length: int) -> np.dtype[Any]:
+    return cast("np.dtype[Any]", h5py.string_dtype("utf-8", length))
+
+
 def _write_clips(file: h5py.File, recipe: SamplingRecipe, clips: Sequence[ClipResult], digest: hashlib._Hash) -> None:
-    text = h5py.string_dtype("utf-8")
     for name in ("clip_id", "source_path", "status", "reason"):
-        values = [getattr(clip, name) for clip in clips]
-        file.create_dataset(name, data=np.array(values, dtype=object), dtype=text)
+        encoded = _fixed_length([getattr(clip, name) for clip in clips])
+        file.create_dataset(name, data=encoded.astype(_text_type(encoded.dtype.itemsize)))
     for name in ("start_seconds", "duration_seconds"):
         file.create_dataset(name, data=np.array([getattr(clip, name) for clip in clips], dtype=np.float64))
     pts = np.array([time for clip in clips for time in clip.pts_seconds], dtype=np.float64)

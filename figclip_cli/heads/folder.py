@@ -24,6 +24,7 @@ class HeadFolder(RunFolder):
     format_version: ClassVar[int] = HEAD_FORMAT_VERSION
     what: ClassVar[str] = "head"
     maker: ClassVar[str] = "figclip train-head"
+    schema: ClassVar[type | None] = None
 
     @property
     def weights_file(self) -> Path:

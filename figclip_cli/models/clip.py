@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import hashlib
-import logging
-import warnings
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any, cast
@@ -16,8 +14,22 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from figclip_cli.errors import InputError
+from figclip_cli.models.architecture import build_architecture, load_weights
+from figclip_cli.models.model_config import with_cached_names
+from figclip_cli.models.openai_clip import without_stated
 from figclip_cli.models.source import ModelSource, ResolvedSource, resolve
+from figclip_cli.models.stored_weights import first_line, open_weights
 from figclip_cli.reporting import SILENT, Reporter
+
+__all__ = [
+    "Clip",
+    "Preprocess",
+    "autocast",
+    "build_architecture",
+    "choose_device",
+    "load_clip",
+    "sha256_of_weights",
+]
 
 _CROPS = {"shortest": "center", "squash": "squash", "longest": "letterbox"}
 _HALVES = {"bf16": torch.bfloat16, "fp16": torch.float16}
@@ -181,39 +193,8 @@ def load_clip(source: ModelSource, *, device: torch.device | str = "cpu", report
 
 
 def _build(resolved: ResolvedSource) -> nn.Module:
-    from open_clip.factory import load_checkpoint
-
-    with _quiet_open_clip():
-        try:
-            model = build_architecture(resolved.model_config)
-        except Exception as error:
-            raise InputError(
-                f"the model configuration of {resolved.name} cannot be built: {_first_line(error)}",
-                "check open_clip_config.json",
-            ) from error
-        try:
-            load_checkpoint(model, str(resolved.weights), strict=True, weights_only=True)
-        except Exception as error:
-            raise InputError(
-                f"the weights in {resolved.weights} cannot be loaded: {_first_line(error)}",
-                "is the file complete, and made for this model?",
-            ) from error
-    return model
-
-
-def build_architecture(model_config: Mapping[str, Any]) -> nn.Module:
-    """Build an open_clip module with random weights from a ``model_cfg``; no weights are fetched."""
-    import open_clip
-    from open_clip.model import CLIP, CustomTextCLIP
-
-    values = {key: value for key, value in model_config.items() if key != "custom_text"}
-    if "multimodal_cfg" in values:
-        return open_clip.CoCa(**values)
-    vision = {**values["vision_cfg"], "timm_model_pretrained": False}
-    text = {**values["text_cfg"], "hf_model_pretrained": False}
-    uses_custom_text = model_config.get("custom_text", False) or "hf_model_name" in text
-    build = CustomTextCLIP if uses_custom_text else CLIP
-    return build(**{**values, "vision_cfg": vision, "text_cfg": text})
+    stored = resolved.stored or without_stated(open_weights(resolved.weights))
+    return load_weights(resolved.model_config, stored, name=resolved.name, may_fetch=resolved.may_fetch)
 
 
 def _preprocess(model: nn.Module, resolved: ResolvedSource) -> Preprocess:
@@ -233,17 +214,19 @@ def _tokenizer(resolved: ResolvedSource) -> Callable[[Sequence[str]], Tensor]:
     from open_clip.tokenizer import HFTokenizer, SimpleTokenizer
 
     text = resolved.model_config["text_cfg"]
+    if not resolved.may_fetch:
+        text = with_cached_names(resolved.model_config)["text_cfg"]
     context = int(text.get("context_length", 77))
-    if "hf_tokenizer_name" not in text:
+    if text.get("hf_tokenizer_name") is None:
         plain: Callable[[Sequence[str]], Tensor] = SimpleTokenizer(context_length=context)
         return plain
     try:
         foreign: Callable[[Sequence[str]], Tensor] = HFTokenizer(
-            text["hf_tokenizer_name"], context_length=context, **text.get("tokenizer_kwargs", {})
+            text["hf_tokenizer_name"], context_length=context, **(text.get("tokenizer_kwargs") or {})
         )
     except Exception as error:
         raise InputError(
-            f"the tokenizer {text['hf_tokenizer_name']} of {resolved.name} cannot be loaded: {_first_line(error)}",
+            f"the tokenizer {text['hf_tokenizer_name']} of {resolved.name} cannot be loaded: {first_line(error)}",
             "it needs the transformers package and the tokenizer's files in the local hub cache",
         ) from error
     return foreign
@@ -257,24 +240,6 @@ def sha256_of_weights(state: Mapping[str, Tensor]) -> str:
         digest.update(f"{name}|{tuple(tensor.shape)}|{tensor.dtype}|".encode())
         digest.update(tensor.flatten().view(torch.uint8).numpy().data)
     return digest.hexdigest()
-
-
-@contextmanager
-def _quiet_open_clip() -> Iterator[None]:
-    """Keep open_clip's remarks, which go to the root logger, off our stderr."""
-    previous = logging.root.manager.disable
-    logging.disable(logging.CRITICAL)
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            yield
-    finally:
-        logging.disable(previous)
-
-
-def _first_line(error: Exception) -> str:
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    return (" ".join(lines[:2]) or type(error).__name__)[:300]
 
 
 def autocast(device: torch.device, precision: str) -> AbstractContextManager[object]:

@@ -42,7 +42,9 @@ def test_it_evaluates_on_clips_that_were_not_trained_on(summary):
 
 
 def test_the_export_is_verified(summary):
-    assert max(summary.exported.differences.values()) < 1e-5
+    assert max(summary.exported.comparison.differences.values()) < 1e-5
+    card = (summary.exported.folder / "README.md").read_text()
+    assert "zero-shot retrieval" in card and "8 pictures\n(frames)" in card
 
 
 def test_the_readme_shows_the_tables_and_files_of_the_demo(summary):

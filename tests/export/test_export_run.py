@@ -2,159 +2,322 @@
 
 from __future__ import annotations
 
+import dataclasses
+import hashlib
 import json
+import os
+import resource
 import shutil
+import subprocess
+import sys
 
 import pytest
 import torch
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file
 
-from figclip_cli.errors import InputError, UsageError, VerificationError
-from figclip_cli.export import export_open_clip
+from figclip_cli.errors import InputError, MachineError, UsageError, VerificationError
+from figclip_cli.export import ExportOptions, export, planned_folders, possible_formats
 from figclip_cli.export import run as run_module
-from figclip_cli.export.verify import MAX_DIFFERENCE, check_differences, reloaded_features
+from figclip_cli.export.formats import format_named
+from figclip_cli.export.options import read_scales
+from figclip_cli.export.samples import draw_samples
+from figclip_cli.export.verify import MAX_DIFFERENCE, reloaded
 from figclip_cli.models.adapted import attach_run, load_base
 from figclip_cli.models.clip import load_clip
 from figclip_cli.models.source import ModelSource
+from figclip_cli.run_folder import RunFolder
 
 
 @pytest.fixture(scope="module")
 def exported(finished_run, tmp_path_factory):
+    """The one export of this file that is re-loaded in a fresh process, as users' are."""
     folder = tmp_path_factory.mktemp("export") / "open-clip"
-    return export_open_clip(finished_run, folder)
+    options = ExportOptions()
+    (summary,) = export(finished_run, planned_folders(finished_run, options, folder), options)
+    return summary
 
 
-def test_open_clip_opens_it_and_gives_the_adapted_models_features(exported, finished_run):
+def weights(folder):
+    return load_file(folder / "open_clip_model.safetensors")
+
+
+def hashes(folder):
+    return {path.name: hashlib.sha256(path.read_bytes()).hexdigest() for path in folder.iterdir()}
+
+
+def test_open_clip_opens_it_and_gives_the_adapted_models_features(exported, finished_run, noise):
     import open_clip
+    from PIL import Image
 
     model, _, preprocess = open_clip.create_model_and_transforms(f"local-dir:{exported.folder}")
     adapted = attach_run(load_base(finished_run), finished_run)
-    pixels = torch.randint(0, 256, (3, 32, 32, 3), dtype=torch.uint8)
-    from PIL import Image
-
-    images = torch.stack([preprocess(Image.fromarray(picture.numpy())) for picture in pixels])
+    images = torch.stack([preprocess(Image.fromarray(picture.numpy())) for picture in noise])
     with torch.no_grad():
-        assert torch.allclose(model.eval().encode_image(images), adapted.encode_frames(pixels), atol=1e-5)
-    assert exported.differences["image"] < MAX_DIFFERENCE and exported.differences["text"] < MAX_DIFFERENCE
+        assert torch.allclose(model.eval().encode_image(images), adapted.encode_frames(noise), atol=1e-5)
+    assert exported.error is None and set(exported.comparison.differences) == {"image", "text", "logits"}
+    assert exported.comparison.differences["image"] < MAX_DIFFERENCE
 
 
-def test_the_folder_says_activation_and_preprocessing(exported):
+def test_the_folder_says_activation_preprocessing_and_how_close_it_came(exported):
     config = json.loads((exported.folder / "open_clip_config.json").read_text())
     assert config["model_cfg"]["quick_gelu"] is True
     assert config["preprocess_cfg"]["mean"] == [0.5, 0.4, 0.3] and config["preprocess_cfg"]["size"] == [32, 32]
     report = json.loads((exported.folder / "figclip_export.json").read_text())
-    assert report["largest_difference"] == exported.differences and report["bound"] == MAX_DIFFERENCE
+    assert report["largest_difference"] == exported.comparison.differences and report["activation"] == "quickgelu"
+    assert report["compared"]["library"] == "open_clip_torch" and report["bound"]["image"] == MAX_DIFFERENCE
 
 
 def test_only_the_adapted_projections_differ_from_the_base(exported, prepared):
-    base = load_file(prepared / "base-model" / "open_clip_model.safetensors")
-    merged = load_file(exported.folder / "open_clip_model.safetensors")
+    base, merged = weights(prepared / "base-model"), weights(exported.folder)
     assert base.keys() == merged.keys()
     changed = sorted(name for name in base if not torch.equal(base[name], merged[name]))
     assert changed == [f"visual.transformer.resblocks.{n}.attn.in_proj_weight" for n in (0, 1)]
-    assert list(exported.merged_tensors) == changed
+    assert list(exported.changed_tensors) == changed
 
 
-@pytest.mark.parametrize("scale", [0.0, 0.25, 1.0])
-def test_a_scale_goes_that_far_from_the_base(finished_run, exported, prepared, tmp_path, scale):
-    folder = export_open_clip(finished_run, tmp_path / "out", scale=scale).folder
-    base = load_file(prepared / "base-model" / "open_clip_model.safetensors")
-    found, adapted = (load_file(where / "open_clip_model.safetensors") for where in (folder, exported.folder))
-    for name in base:
-        assert torch.allclose(found[name], base[name] + scale * (adapted[name] - base[name]), atol=1e-6), name
-    assert json.loads((folder / "figclip_export.json").read_text())["scale"] == scale
-
-
-@pytest.mark.parametrize("scale", [-0.1, 1.5, float("nan")])
-def test_a_scale_beyond_base_and_adapted_is_refused(finished_run, tmp_path, scale):
-    with pytest.raises(UsageError, match="--scale must be from 0"):
-        export_open_clip(finished_run, tmp_path / "out", scale=scale)
-    assert not (tmp_path / "out").exists()
+def test_the_hashes_are_those_of_all_files(exported):
+    lines = (exported.folder / "SHA256SUMS").read_text().splitlines()
+    listed = {line.split("  ")[1]: line.split("  ")[0] for line in lines}
+    found = hashes(exported.folder)
+    assert found.pop("SHA256SUMS") and listed == found
 
 
 def test_the_export_is_a_model_for_every_stage(exported):
     assert load_clip(ModelSource(str(exported.folder))).model_config["quick_gelu"] is True
 
 
-def test_it_can_be_compared_on_stored_frames(finished_run, prepared, tmp_path):
-    summary = export_open_clip(finished_run, tmp_path / "out", frames=[prepared / "frames.h5"])
-    assert summary.differences["image"] < MAX_DIFFERENCE
+def test_several_scales_at_once_go_that_far_from_the_base(here, finished_run, exported, prepared, tmp_path):
+    options = ExportOptions(scales=(1.0, 0.0, 0.25))  # the order must not matter
+    made = list(export(finished_run, planned_folders(finished_run, options, tmp_path), options))
+    assert [one.folder.name for one in made] == ["open-clip", "open-clip-scale-0", "open-clip-scale-0.25"]
+    base, adapted = weights(prepared / "base-model"), weights(exported.folder)
+    for one in made:
+        found, scale = weights(one.folder), one.target.scale
+        for name in base:
+            expected = base[name] + scale * (adapted[name] - base[name])
+            assert torch.allclose(found[name], expected, atol=1e-6), name
+        assert json.loads((one.folder / "figclip_export.json").read_text())["scale"] == scale
+    assert all(torch.equal(tensor, base[name]) for name, tensor in weights(made[1].folder).items())
+    assert made[1].changed_tensors == () and hashes(made[0].folder) == hashes(exported.folder)
 
 
-def test_a_difference_is_found_and_the_folder_is_marked_unfit(finished_run, tmp_path, monkeypatch):
-    """A merge that is off by a thousandth of the update."""
-    real = run_module.merge_lora
+@pytest.mark.parametrize("dtype", ["fp16", "bf16"])
+def test_half_precision_is_cast_after_merging_and_told_apart_from_it(
+    here, one_export, finished_run, exported, tmp_path, dtype
+):
+    summary = one_export(finished_run, tmp_path / "out", dtype=dtype)
+    kind = {"fp16": torch.float16, "bf16": torch.bfloat16}[dtype]
+    whole, half = weights(exported.folder), weights(summary.folder)
+    assert all(torch.equal(half[name], tensor.to(kind)) for name, tensor in whole.items())
+    comparison = summary.comparison
+    assert comparison.from_cast["image"] < 1e-6 < comparison.cast_alone["image"]
+    assert 1e-5 < comparison.differences["image"] <= comparison.bounds["image"]
+    assert "the same cast of the base" in (summary.folder / "README.md").read_text()
 
-    def slightly_wrong(model):
-        names = real(model)
+
+def test_a_value_beyond_float16_is_refused(here, one_export, finished_run, tmp_path, monkeypatch):
+    real = run_module.merged
+
+    def with_a_large_value(*arguments):
+        material = real(*arguments)
         with torch.no_grad():
-            model.visual.transformer.resblocks[0].attn.in_proj_weight.mul_(1.001)
-        return names
+            material.state["visual.proj"][0, 0] = 1e5
+        return material
 
-    monkeypatch.setattr(run_module, "merge_lora", slightly_wrong)
-    with pytest.raises(VerificationError, match="image features of the re-loaded export differ") as caught:
-        export_open_clip(finished_run, tmp_path / "out")
-    assert caught.value.exit_code == 5 and not (tmp_path / "out").exists()
-    assert (tmp_path / "out.unfit" / "open_clip_model.safetensors").is_file()
+    monkeypatch.setattr(run_module, "merged", with_a_large_value)
+    with pytest.raises(VerificationError, match="visual.proj does not fit fp16"):
+        one_export(finished_run, tmp_path / "out", dtype="fp16")
+    assert list(tmp_path.iterdir()) == []
 
 
-def test_a_lost_activation_is_found(exported, tmp_path):
+def test_the_contextualizer_opens_without_figclip(one_export, finished_run, tmp_path):
+    summary = one_export(finished_run, tmp_path / "out", to="contextualizer")
+    assert summary.comparison.differences == {"video": 0.0, "events": 0.0} and summary.error is None
+    usage = (summary.folder / "README.md").read_text().split("```python\n")[1].split("```")[0]
+    code = "import torch\nframes = torch.ones(2, 5, 4, 32)\n" + usage.replace("FOLDER", str(summary.folder))
+    code += "\nprint(tuple(video_tokens.shape), tuple(event_tokens.shape), 'figclip_cli' in sys.modules)"
+    done = subprocess.run([sys.executable, "-B", "-c", code], capture_output=True, text=True, check=False, cwd=tmp_path)
+    assert done.stdout == "(2, 32) (2, 5, 32) False\n", done.stderr
+    assert len(usage.strip().splitlines()) <= 12
+
+
+def test_a_run_without_a_contextualizer_has_none_to_export(finished_run, one_export, tmp_path):
+    folder = shutil.copytree(finished_run.path, tmp_path / "run")
+    config = json.loads((folder / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps({**config, "contextualizer": False}))
+    with pytest.raises(InputError, match="without a contextualizer"):
+        one_export(RunFolder(folder), tmp_path / "out", to="contextualizer")
+    assert "contextualizer" not in possible_formats(RunFolder(folder))
+
+
+def test_a_difference_is_found_and_the_folder_is_marked_unfit(here, one_export, finished_run, tmp_path, monkeypatch):
+    """A merge that is off by a thousandth."""
+    real = run_module.merged
+
+    def slightly_wrong(*arguments):
+        material = real(*arguments)
+        with torch.no_grad():
+            material.state["visual.transformer.resblocks.0.attn.in_proj_weight"].mul_(1.001)
+        return material
+
+    monkeypatch.setattr(run_module, "merged", slightly_wrong)
+    summary = one_export(finished_run, tmp_path / "out")
+    assert summary.error.exit_code == 5 and "image features differ from the unmerged model's" in summary.error.message
+    assert summary.folder == tmp_path / "out.unfit" and not (tmp_path / "out").exists()
+    assert "Do not use this" in (summary.folder / "UNFIT").read_text()
+
+
+def test_a_wrong_cast_is_found(here, one_export, finished_run, tmp_path, monkeypatch):
+    """A tensor that is written before it was merged, in half precision."""
+    from figclip_cli.export.material import Material
+
+    real = Material.cast
+
+    def of_the_base(self, tensors):
+        name = "visual.transformer.resblocks.0.attn.in_proj_weight"
+        return real(self, {**tensors, name: self.base_state[name]})
+
+    monkeypatch.setattr(Material, "cast", of_the_base)
+    summary = one_export(finished_run, tmp_path / "half", dtype="bf16")
+    assert "merged model cast alike" in summary.error.message
+
+
+def test_a_lost_activation_is_found(exported, tmp_path, noise):
+    """The same weights under the other activation are another model."""
     folder = shutil.copytree(exported.folder, tmp_path / "copy")
     path = folder / "open_clip_config.json"
     config = json.loads(path.read_text())
     config["model_cfg"]["quick_gelu"] = False
     path.write_text(json.dumps(config))
-    images = torch.randint(0, 256, (2, 32, 32, 3), dtype=torch.uint8)
-    right, wrong = (reloaded_features(f, images, ["a dog"]) for f in (exported.folder, folder))
-    assert (right["image"] - wrong["image"]).abs().max() > 1e-4
+    with torch.no_grad():
+        right, wrong = (load_clip(ModelSource(str(one))).encode_frames(noise) for one in (exported.folder, folder))
+    assert (right - wrong).abs().max() > 1e-4
 
 
 @pytest.mark.parametrize("difference", [2e-5, float("nan"), float("inf")])
-def test_any_difference_over_the_bound_or_no_number_is_refused(tmp_path, difference):
-    with pytest.raises(VerificationError):
-        check_differences({"image": 0.0, "text": difference}, tmp_path)
-    check_differences({"image": MAX_DIFFERENCE, "text": 0.0}, tmp_path)
+def test_any_difference_over_the_bound_or_no_number_is_a_problem(exported, difference):
+    comparison = exported.comparison
+    over = dataclasses.replace(comparison, differences={**comparison.differences, "text": difference})
+    assert "text features" in over.problem and comparison.problem is None
+    at = dataclasses.replace(comparison, differences={**comparison.differences, "text": MAX_DIFFERENCE})
+    assert at.problem is None
+    json.dumps(over.as_dict(), allow_nan=False)
 
 
-def test_a_folder_that_open_clip_cannot_open_is_said_in_one_line(exported, tmp_path):
-    folder = shutil.copytree(exported.folder, tmp_path / "copy")
-    save_file({"x": torch.zeros(1)}, folder / "open_clip_model.safetensors")
-    with pytest.raises(VerificationError, match="open_clip cannot open") as caught:
-        reloaded_features(folder, torch.zeros(1, 32, 32, 3, dtype=torch.uint8), ["a"])
+def test_what_the_library_complains_of_is_said_in_one_line(exported, tmp_path):
+    program = tmp_path / "reload.py"
+    program.write_text("raise RuntimeError('two\\nlines, the last of which is the one that counts')")
+    made = dataclasses.replace(format_named("open-clip"), reload=program)
+    with pytest.raises(VerificationError, match="open_clip_torch cannot open .*: lines, the last") as caught:
+        reloaded(made, exported.folder, draw_samples(32))
     assert "\n" not in caught.value.message
 
 
-def test_an_interrupt_leaves_no_folder_that_looks_finished(finished_run, tmp_path, monkeypatch):
-    def interrupted(*_):
-        raise KeyboardInterrupt
+@pytest.mark.parametrize("error", [KeyboardInterrupt, VerificationError("no"), OSError(28, "No space left on device")])
+def test_an_end_midway_leaves_no_folder_that_looks_finished(one_export, finished_run, tmp_path, monkeypatch, error):
+    def ended(*_, **__):
+        raise error
 
-    monkeypatch.setattr(run_module, "reloaded_features", interrupted)
-    with pytest.raises(KeyboardInterrupt):
-        export_open_clip(finished_run, tmp_path / "out")
+    monkeypatch.setattr(run_module, "reloaded", ended)
+    expected = MachineError if isinstance(error, OSError) else error if isinstance(error, type) else type(error)
+    with pytest.raises(expected):
+        one_export(finished_run, tmp_path / "out")
     assert list(tmp_path.iterdir()) == []
 
 
-def test_an_existing_folder_is_kept_until_the_new_one_is_proven(exported, finished_run, tmp_path):
+def test_a_full_disk_is_said_in_one_line_and_leaves_nothing(one_export, finished_run, tmp_path):
+    """The kernel refuses to write files over 64 KiB, as it refuses any on a full disk."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (65536, hard))
+    try:
+        with pytest.raises(MachineError) as caught:
+            one_export(finished_run, tmp_path / "out")
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    assert "\n" not in caught.value.message and list(tmp_path.iterdir()) == []
+
+
+def test_what_a_killed_process_left_is_removed(here, one_export, finished_run, tmp_path):
+    dead = subprocess.Popen([sys.executable, "-c", ""])
+    dead.wait()
+    (tmp_path / f".out.{dead.pid}.tmp").mkdir()
+    (tmp_path / f".out.{os.getppid()}.tmp").mkdir()  # of one that is alive
+    one_export(finished_run, tmp_path / "out")
+    assert sorted(path.name for path in tmp_path.iterdir()) == [f".out.{os.getppid()}.tmp", "out"]
+
+
+def test_an_existing_export_is_kept_until_the_new_one_is_proven(
+    here, one_export, exported, finished_run, tmp_path, monkeypatch
+):
     folder = shutil.copytree(exported.folder, tmp_path / "out")
     with pytest.raises(UsageError, match="already exists"):
-        export_open_clip(finished_run, folder)
+        one_export(finished_run, folder)
     (folder / "marker").touch()
-    export_open_clip(finished_run, folder, overwrite=True)
-    assert not (folder / "marker").exists()
+    with monkeypatch.context() as patch:
+        patch.setattr(run_module, "write_sums", lambda _: (_ for _ in ()).throw(KeyboardInterrupt))
+        with pytest.raises(KeyboardInterrupt):
+            one_export(finished_run, folder, overwrite=True)
+    assert (folder / "marker").exists()
+    one_export(finished_run, folder, overwrite=True)
+    assert not (folder / "marker").exists() and [path.name for path in tmp_path.iterdir()] == ["out"]
 
 
-def test_frames_of_another_size_are_refused(finished_run, prepared, tmp_path):
+def test_only_exports_are_ever_replaced(one_export, finished_run, tmp_path):
+    (tmp_path / "thesis").mkdir()
+    (tmp_path / "thesis" / "chapter.tex").write_text("years of work")
+    (tmp_path / "link").symlink_to(tmp_path / "thesis")
+    (tmp_path / "file").write_text("")
+    for name in ("thesis", "link", "file", ".", "thesis/..", "a\nb"):
+        with pytest.raises(UsageError):
+            one_export(finished_run, tmp_path / name, overwrite=True)
+    with pytest.raises(UsageError):
+        one_export(finished_run, finished_run.path.parent, overwrite=True)
+    assert (tmp_path / "thesis" / "chapter.tex").read_text() == "years of work" and finished_run.is_done
+
+
+@pytest.mark.parametrize(
+    "options, said",
+    [
+        ({"scales": (-0.1,)}, "--scale must be from 0"),
+        ({"scales": (1.5,)}, "--scale must be from 0"),
+        ({"scales": (float("nan"),)}, "--scale must be from 0"),
+        ({"scales": (0.5, 0.5)}, "--scale names one twice"),
+        ({"to": ()}, "--to names nothing"),
+        ({"to": ("open_clip",)}, "--to open_clip is not a format"),
+        ({"dtype": "fp8"}, "--dtype fp8 is not known"),
+    ],
+)
+def test_options_that_cannot_be_meant_are_refused(options, said):
+    with pytest.raises(UsageError, match=said):
+        ExportOptions(**options)
+
+
+def test_scales_are_read_from_one_flag():
+    assert read_scales("0,0.25, 1") == (0.0, 0.25, 1.0)
+    with pytest.raises(UsageError, match="cannot be read"):
+        read_scales("half")
+
+
+def test_it_is_compared_on_stored_frames_and_prompts(here, one_export, finished_run, prepared, tmp_path):
+    summary = one_export(
+        finished_run, tmp_path / "out", frames=[prepared / "frames.h5"], prompts=prepared / "prompts.jsonl"
+    )
+    compared = json.loads((summary.folder / "figclip_export.json").read_text())["compared"]
+    assert compared["images_from"] == "frames" and compared["texts_from"] == "prompts" and compared["texts"] > 8
+    assert summary.comparison.differences["image"] < MAX_DIFFERENCE
+
+
+def test_frames_of_another_size_are_refused(finished_run, one_export, prepared, tmp_path):
     from figclip_cli.frames import SamplingRecipe, extract
 
     extract([prepared / "vidsitu"], tmp_path / "f.h5", recipe=SamplingRecipe(size=48), workers=1)
     with pytest.raises(InputError, match="48 pixels"):
-        export_open_clip(finished_run, tmp_path / "out", frames=[tmp_path / "f.h5"])
+        one_export(finished_run, tmp_path / "out", frames=[tmp_path / "f.h5"])
 
 
-def test_a_timm_tower_is_exported_too(tiny_timm_model, prepared, tmp_path):
+def test_a_timm_tower_is_exported_too(here, one_export, tiny_timm_model, prepared, tmp_path):
     from figclip_cli.adapt import AdaptOptions, SourceFiles, adapt
     from figclip_cli.frames import SamplingRecipe, extract
-    from figclip_cli.run_folder import RunFolder
 
     extract([prepared / "vidsitu"], tmp_path / "f.h5", recipe=SamplingRecipe(size=224), workers=1)
     run = RunFolder(tmp_path / "run")
@@ -163,4 +326,60 @@ def test_a_timm_tower_is_exported_too(tiny_timm_model, prepared, tmp_path):
     files = [SourceFiles((tmp_path / "f.h5",), prepared / "prompts.jsonl")]
     summary = adapt(files, run, source=source, options=options)
     assert len(summary.modules) == 12
-    assert export_open_clip(run, tmp_path / "out").differences["image"] < MAX_DIFFERENCE
+    assert one_export(run, tmp_path / "out").comparison.differences["image"] < MAX_DIFFERENCE
+
+
+def lying_runs():
+    """Ways in which a run's configuration can lie, each with what is said of it."""
+
+    def put(*keys_and_value):
+        *keys, last, value = keys_and_value
+
+        def change(config):
+            for key in keys:
+                config = config[key]
+            config[last] = value
+
+        return change
+
+    yield put("lora", None), "Expected `object`"
+    yield put("lora", "rank", "2"), "Expected `int`"
+    yield put("lora", "rank", True), "Expected `int`"
+    yield put("lora", "rank", -1), ">= 0"
+    yield put("lora", "rank", 3), "has shape"
+    yield put("lora", "targets", ["q"]), "does not fit the model"
+    yield put("lora", "targets", ["x"]), "LoRA targets"
+    yield put("lora", "modules", [1]), "Expected `object`"
+    yield put("model", "sha256", "0" * 64), "is not the base model"
+    yield put("model", "sha256", "../x"), "damaged"
+    yield put("model", "source", {"model": "m", "other": 1}), "unknown field"
+    yield put("model", "source", "model", "no/such/folder"), "is not there"
+    yield put("seed", 1e400), "damaged|not JSON|Expected"
+    yield put("clips", "annotated", 0), ">= 1"
+    yield put("sources", {}), "Expected `array`"
+    yield put("result", {}), "missing required field"
+    yield put("contextualizer", 1), "Expected `bool`"
+
+
+@pytest.mark.parametrize(("change", "said"), list(lying_runs()))
+def test_a_run_that_lies_is_refused_in_one_line_and_nothing_is_written(
+    here, one_export, finished_run, tmp_path, change, said
+):
+    folder = shutil.copytree(finished_run.path, tmp_path / "run")
+    config = json.loads((folder / "config.json").read_text())
+    change(config)
+    (folder / "config.json").write_text(json.dumps(config))
+    with pytest.raises((InputError, UsageError), match=said) as caught:
+        one_export(RunFolder(folder), tmp_path / "out")
+    assert "\n" not in caught.value.message and [path.name for path in tmp_path.iterdir()] == ["run"]
+
+
+def test_a_damaged_adapter_is_refused_in_one_line(here, one_export, finished_run, tmp_path):
+    folder = shutil.copytree(finished_run.path, tmp_path / "run")
+    data = finished_run.adapter_file.read_bytes()
+    header = (2**60).to_bytes(8, "little") + data[8:]
+    for content in (b"", data[: len(data) // 2], header, b"\x80\x04cos\nsystem\n."):
+        (folder / "adapter.safetensors").write_bytes(content)
+        with pytest.raises(InputError, match="cannot be read") as caught:
+            one_export(RunFolder(folder), tmp_path / "out")
+        assert "\n" not in caught.value.message and [path.name for path in tmp_path.iterdir()] == ["run"]

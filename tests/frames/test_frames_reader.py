@@ -84,7 +84,26 @@ def retype(name, dtype):
 
 
 def set_attribute(name, value):
-    return lambda file: file.attrs.__setitem__(name, value)
+    def change(file):
+        of_one_length = isinstance(value, str)
+        dtype = h5py.string_dtype("utf-8", len(value.encode())) if of_one_length else None
+        file.attrs.create(name, value.encode() if of_one_length else value, dtype=dtype)
+
+    return change
+
+
+def of_any_length(name):
+    """Store a text as h5py does where nobody asks for a length."""
+
+    def change(file):
+        if name in file:
+            texts = file[name].asstr()[:].tolist()
+            del file[name]
+            file.create_dataset(name, data=texts, dtype=h5py.string_dtype())
+        else:
+            file.attrs[name] = file.attrs[name].decode()
+
+    return change
 
 
 def lying_offsets(index, value):
@@ -97,6 +116,10 @@ def lying_offsets(index, value):
         (set_attribute("format", "other"), "not a frames file"),
         (set_attribute("format_version", 99), "format version 99"),
         (set_attribute("completed", False), "unfinished"),
+        (of_any_length("format"), "no text of fixed length"),
+        (of_any_length("recipe"), "no text of fixed length"),
+        (of_any_length("content_sha256"), "no text of fixed length"),
+        (of_any_length("source_path"), "texts of any length"),
         (set_attribute("recipe", "{"), "damaged"),
         (set_attribute("recipe", '{"no_such": 1}'), "does not know"),
         (lambda file: file.attrs.__delitem__("recipe"), "damaged"),
@@ -119,6 +142,18 @@ def test_files_that_lie_are_refused_in_one_line(copy, change, message):
     with pytest.raises(InputError, match=message) as caught:
         FramesReader(copy)
     assert "\n" not in caught.value.message and caught.value.hint
+
+
+def test_a_file_of_the_first_version_whose_texts_could_have_any_length_is_read(copy):
+    expected = FramesReader(copy)
+    with h5py.File(copy, "r+") as file:
+        names = ["clip_id", "source_path", "status", "reason", "format", "recipe", "recipe_sha256", "content_sha256"]
+        for name in names:
+            of_any_length(name)(file)
+        file.attrs["format_version"] = 1
+    found = FramesReader(copy)
+    assert found.clip_ids == expected.clip_ids and found.content_sha256 == expected.content_sha256
+    assert [found.row(one) for one in found.clip_ids] == [expected.row(one) for one in found.clip_ids]
 
 
 def test_missing_truncated_and_foreign_files_are_refused(copy, tmp_path):

@@ -1,0 +1,29 @@
+"""Which results of ``figclip evaluate`` are those of a run at a scale."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from figclip_cli.errors import InputError
+from figclip_cli.evaluate.results import Results, read_results
+from figclip_cli.files import sha256_of_file
+from figclip_cli.run_folder import RunFolder
+
+
+def results_of_run(run: RunFolder, scale: float, files: Sequence[Path]) -> list[Results]:
+    """Return the results in ``files`` that were measured at this scale, in the order of their tasks.
+
+    Raises:
+        InputError: A file is not a results file, or its results are of another run.
+    """
+    adapter = sha256_of_file(run.adapter_file)
+    found = []
+    for path in files:
+        results = read_results(path)
+        about = results.models.get("adapted", {})
+        if about.get("adapter_sha256") != adapter:
+            raise InputError(f"{path} does not have results of {run.path}", "evaluate with --run, or leave it out")
+        if about.get("scale", 1.0) == scale:
+            found.append(results)
+    return sorted(found, key=lambda results: (results.task, results.dataset_id, results.dataset_sha256))

@@ -1,0 +1,92 @@
+"""A folder that gets its name only when it is whole: made beside it, then renamed."""
+
+from __future__ import annotations
+
+import glob
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from figclip_cli.errors import UsageError
+from figclip_cli.files import clear, explaining_disk_errors, replacing, sha256_of_file
+
+REPORT_NAME = "figclip_export.json"
+SUMS_NAME = "SHA256SUMS"
+_UNFIT = ".unfit"
+
+
+def check_folder(folder: Path, *, overwrite: bool) -> None:
+    """Refuse a folder that must not be replaced, before work is spent on it.
+
+    Raises:
+        UsageError: It is there, and either ``overwrite`` is false or it is not an export of figclip.
+    """
+    name = folder.name
+    if name in ("", "..") or not name.isprintable():
+        raise UsageError(f"{folder} is no name for a new folder", "name a folder that is not there yet")
+    if not os.path.lexists(folder) or _is_empty(folder):
+        return
+    if not overwrite:
+        raise UsageError(f"{folder} already exists", "pass --overwrite to replace it, or choose another name")
+    if folder.is_symlink() or not (folder / REPORT_NAME).is_file():
+        raise UsageError(f"{folder} is not an export of figclip, and is left alone", "choose another name")
+
+
+def _is_empty(folder: Path) -> bool:
+    return folder.is_dir() and not folder.is_symlink() and not any(folder.iterdir())
+
+
+@contextmanager
+def folder_in_the_making(folder: Path) -> Iterator[Path]:
+    """Yield a new folder beside ``folder``, which is removed at the end unless :func:`give_name` was called on it.
+
+    Those that a killed process left behind are removed too.
+
+    Raises:
+        MachineError: It cannot be made.
+    """
+    partial = folder.with_name(f".{folder.name}.{os.getpid()}.tmp")
+    with explaining_disk_errors(folder):
+        for left in folder.parent.glob(f".{glob.escape(folder.name)}.*.tmp"):
+            if not _is_alive(left.name.split(".")[-2]):
+                clear(left)
+        partial.mkdir(parents=True)
+    try:
+        with explaining_disk_errors(folder):
+            yield partial
+    finally:
+        clear(partial)
+
+
+def _is_alive(pid: str) -> bool:
+    """Return whether a process of this number runs; another user's does."""
+    try:
+        os.kill(int(pid), 0)
+    except (ValueError, ProcessLookupError):
+        return False
+    except OSError:
+        return True
+    return True
+
+
+def give_name(partial: Path, folder: Path) -> None:
+    """Put a finished folder in its place; what stood there is kept until the new one does."""
+    old = folder.with_name(f".{folder.name}.old.{os.getpid()}.tmp")
+    if os.path.lexists(folder):
+        folder.rename(old)
+    partial.rename(folder)
+    clear(old)
+
+
+def unfit(folder: Path) -> Path:
+    """Return the name that a folder gets when it failed its comparison."""
+    return folder.with_name(folder.name + _UNFIT)
+
+
+def write_sums(folder: Path) -> None:
+    """Write ``SHA256SUMS`` over every other file, as ``sha256sum --check SHA256SUMS`` reads it."""
+    files = sorted(path for path in folder.rglob("*") if path.is_file() and path.name != SUMS_NAME)
+    lines = [f"{sha256_of_file(path)}  {path.relative_to(folder).as_posix()}\n" for path in files]
+    with replacing(folder / SUMS_NAME) as temporary:
+        temporary.write_text("".join(lines), encoding="utf-8")
