@@ -7,6 +7,7 @@ import glob
 import hashlib
 import json
 import os
+import re
 import shutil
 import stat
 import tempfile
@@ -18,6 +19,7 @@ from typing import Any
 from figclip_cli.errors import InputError, MachineError, UsageError
 
 _BLOCK_BYTES = 1 << 20
+_OS_ERROR = re.compile(r"\(os error (\d+)\)")  # as Rust writes it
 _LONGEST_NAME_BYTES = 255  # of a part of a path, on every file system in use
 
 
@@ -106,9 +108,12 @@ def explaining_disk_errors(path: Path) -> Iterator[None]:
     except OSError as error:
         raise _explained(error, error.errno, path) from error
     except Exception as error:
+        number = _OS_ERROR.search(str(error))
         if "No space left" in str(error) or "StorageFull" in str(error):
             raise _explained(error, errno.ENOSPC, path) from error
-        raise
+        if number is None:
+            raise
+        raise _explained(error, int(number[1]), path) from error
 
 
 def _explained(error: Exception, number: int | None, path: Path) -> Exception:
@@ -121,7 +126,7 @@ def _explained(error: Exception, number: int | None, path: Path) -> Exception:
         return UsageError(f"{path} cannot be made: {os.strerror(number)}", "choose a shorter name")
     if number in (errno.ENOENT, errno.ENOTDIR, errno.EEXIST, errno.EISDIR, errno.ELOOP):
         return MachineError(f"{path} cannot be made: {os.strerror(number)}", "choose another place")
-    if number in (errno.EDQUOT, errno.EIO):
+    if number in (errno.EDQUOT, errno.EIO, errno.EFBIG):
         return MachineError(f"{path} cannot be written: {os.strerror(number)}", "see to the disk, then run it again")
     return error
 

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import subprocess
 import sys
+import tempfile
+import time
 from pathlib import Path
 
 import pytest
@@ -79,13 +82,43 @@ def tiny_timm_model(tmp_path_factory) -> Path:
     return save_model(tmp_path_factory.mktemp("models") / "tiny-timm", model_cfg)
 
 
+@pytest.fixture(scope="session")
+def warm_figclip(tmp_path_factory) -> Path:
+    """The real program, ``figclip``, first on the PATH: forked from a process that has imported torch already."""
+    folder, here = tmp_path_factory.mktemp("bin"), Path(__file__).parent
+    path = Path(tempfile.mkdtemp(prefix="figclip-")) / "socket"  # a socket's path must be short
+    server = subprocess.Popen(
+        [sys.executable, here / "warm_start.py", path],
+        env={**os.environ, "OMP_NUM_THREADS": "1"},
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.DEVNULL,
+    )
+    program = folder / "figclip"
+    program.write_text(f'#!/bin/sh\nexec "{sys.executable}" -S -E "{here / "warm_figclip.py"}" "{path}" "$@"\n')
+    program.chmod(0o755)
+    while not path.exists():
+        assert server.poll() is None, "the server that starts programs ended"
+        time.sleep(0.02)
+    with pytest.MonkeyPatch.context() as patch:  # shells find it, and python3 and torchrun of this interpreter
+        found = (str(folder), str(Path(sys.executable).parent), os.environ["PATH"])
+        patch.setenv("PATH", os.pathsep.join(found))
+        yield program
+    server.kill()
+    server.wait()
+    shutil.rmtree(path.parent)
+
+
 @pytest.fixture
-def figclip():
-    """Run the real program in a fresh process: ``figclip("adapt", "--rank", "8", cwd=...)``."""
+def figclip(warm_figclip):
+    """Run the real program in a process of its own: ``figclip("adapt", "--rank", "8", cwd=...)``.
+
+    One that is given an environment is started from nothing, since that may decide what is imported.
+    """
 
     def run(*arguments: str | Path, cwd: Path | None = None, **environment: str) -> subprocess.CompletedProcess[str]:
+        program = [sys.executable, "-m", "figclip_cli"] if environment else [warm_figclip]
         return subprocess.run(
-            [sys.executable, "-m", "figclip_cli", *map(str, arguments)],
+            [*program, *map(str, arguments)],
             capture_output=True,
             text=True,
             cwd=cwd,
@@ -159,8 +192,6 @@ CLIP_IDS = [f"v_clip{number:07d}_seg_0_10" for number in range(6)]
 @pytest.fixture(scope="session")
 def inputs(tmp_path_factory, tiny_model) -> Path:
     """A folder that holds what the pipeline needs: ``vidsitu/`` with videos and annotation, and ``base-model/``."""
-    import shutil
-
     folder = tmp_path_factory.mktemp("inputs")
     (folder / "vidsitu").mkdir()
     for number, clip_id in enumerate(CLIP_IDS):

@@ -8,8 +8,6 @@ from figclip_cli.evaluate.curve_scales import scale_text
 from figclip_cli.evaluate.curve_svg import Chart, ChartPoint
 from figclip_cli.evaluate.results import Metric
 
-_ONE_ERROR = "bars: one standard error (bootstrap)"
-
 
 def curve_chart(curve: Curve) -> Chart:
     """Return the chart of a curve's number over the scale."""
@@ -25,7 +23,7 @@ def curve_chart(curve: Curve) -> Chart:
         y_label=f"{curve.metric} ({unit_of(curve.metric)}){_direction(first)}",
         points=tuple(points),
         base_y=first.base_value,
-        note=f"{_ONE_ERROR}; dashed: the base",
+        note="bars: one standard error; dashed: the base",
     )
 
 
@@ -44,13 +42,13 @@ def trade_off_chart(trade: TradeOff) -> Chart:
     ]
     return Chart(
         title=f"{curve.what} against {other.what}",
-        lines=(_models(curve), f"up: {_counts(curve)}; across: {_counts(other)}"),
+        lines=(_models(curve), f"up: {_counts(curve)}", f"across: {_counts(other)}"),
         x_label=_change(other.metric, other.dataset_id, trade.points[0].kept),
         y_label=_change(curve.metric, curve.dataset_id, trade.points[0].gained),
         points=tuple(points),
         base_x=0.0,
         base_y=0.0,
-        note=f"labels: scale, from the base (0) to the run (1); {_ONE_ERROR} of the difference; dashed: the base",
+        note="labels: scale, the base is 0; bars: one standard error of the difference; dashed: the base",
     )
 
 

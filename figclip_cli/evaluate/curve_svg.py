@@ -9,12 +9,13 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 WIDTH, HEIGHT = 720, 500  # pixels
-_LEFT, _RIGHT, _TOP, _BOTTOM = 82, 28, 92, 92
+_LEFT, _RIGHT, _TOP, _BOTTOM = 82, 28, 108, 92
 _WIDE_TICKS, _HIGH_TICKS = 7, 6
 _STEPS = (1.0, 2.0, 5.0, 10.0)
 _PAD = 0.06  # of the range, at either end
 _CAP = 4  # pixels, half the width of an error bar's end
 _LABEL_HEIGHT = 13
+_LINE_PARTS = 40  # of a line between two points, which labels keep clear of
 _REPLACED = "\ufffd"
 _STYLE = (
     "text{font:13px system-ui,sans-serif;fill:#1b1b1f}.title{font-size:16px;font-weight:600}.soft{fill:#5a5a66}"
@@ -143,6 +144,7 @@ def _points(points: Sequence[ChartPoint], x_axis: _Axis, y_axis: _Axis) -> Itera
 def _label_places(points: Sequence[ChartPoint], placed: Sequence[tuple[float, float]]) -> Iterator[tuple[float, float]]:
     """Yield where each label begins: beside its point where no other label or point is, else the least crowded."""
     taken = [(x - 6, y - 6, x + 6, y + 6) for x, y in placed]
+    taken += [(x - 1, y - 1, x + 1, y + 1) for x, y in _along(placed)]
     for one, (x, y) in zip(points, placed, strict=True):
         wide = _pixels(one.label, 7.5)
         corners = [
@@ -156,6 +158,14 @@ def _label_places(points: Sequence[ChartPoint], placed: Sequence[tuple[float, fl
         best = crowded.index(min(crowded))
         taken.append(boxes[best])
         yield corners[best]
+
+
+def _along(placed: Sequence[tuple[float, float]]) -> Iterator[tuple[float, float]]:
+    """Yield places on the line between the points."""
+    for (x1, y1), (x2, y2) in zip(placed, placed[1:], strict=False):
+        for part in range(1, _LINE_PARTS):
+            share = part / _LINE_PARTS
+            yield x1 + share * (x2 - x1), y1 + share * (y2 - y1)
 
 
 def _overlaps(one: tuple[float, float, float, float], other: tuple[float, float, float, float]) -> bool:
@@ -207,7 +217,7 @@ def _text(
     *,
     css: str = "",
     anchor: str = "",
-    letter: float = 7.0,
+    letter: float = 6.8,
     turned: str = "",
 ) -> str:
     """Return a text that is cut where it would be wider than ``room`` pixels."""

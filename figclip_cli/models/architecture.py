@@ -59,8 +59,8 @@ def load_weights(model_config: Mapping[str, Any], stored: StoredWeights, *, name
     buildable = model_config if may_fetch else with_cached_names(model_config)
     with quiet_open_clip():
         skeleton = _skeleton(buildable, name)
-        _compare(skeleton, _conformed(_without_memory(stored), model_config, skeleton, stored.path), stored.path)
         try:
+            _compare(skeleton, _conformed(_without_memory(stored), model_config, skeleton, stored.path), stored.path)
             with _NoSampling():
                 model = build_architecture(buildable)
             weights = _conformed(stored.read(), model_config, skeleton, stored.path)

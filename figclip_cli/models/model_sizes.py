@@ -42,7 +42,7 @@ def shown(value: Any) -> str:
 
 def shown_key(key: str) -> str:
     """Return the name of a field or of a tensor from a file for a message: on one line, and short."""
-    return key if key.isprintable() and len(key) <= 120 else ascii(key)[:120]
+    return key if key.isprintable() and len(key) <= 120 else ascii(key)[1:-1][:120]
 
 
 def whole_number(

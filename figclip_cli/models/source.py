@@ -188,7 +188,8 @@ def _resolve_name(source: ModelSource) -> ResolvedSource:
             )
         if "/" in source.model or Path(source.model).suffix in _WEIGHTS_SUFFIXES:
             raise InputError(f"the model folder or name '{shown_key(source.model)}' does not exist", FOLDER_CONTENTS)
-        hint = nearest(source.model[:120], known)
+        near = nearest(source.model[:120], known)
+        hint = near if near.endswith("?") else f"open_clip.list_models() lists the names; {FOLDER_CONTENTS}"
         raise InputError(f"the model name '{shown_key(source.model)}' does not exist", hint)
     tags = open_clip.list_pretrained_tags_by_model(source.model)
     if not source.pretrained:

@@ -6,7 +6,6 @@ import json
 import os
 import shutil
 import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -14,10 +13,11 @@ from conftest import PREPROCESS_CFG, TINY_MODEL_CFG, save_model
 from PIL import Image
 
 ROOT = Path(__file__).resolve().parents[2]
+pytestmark = pytest.mark.usefixtures("warm_figclip")
 
 
 @pytest.fixture(scope="module")
-def lab(inputs, tmp_path_factory) -> Path:
+def lab(inputs, tmp_path_factory, warm_figclip) -> Path:
     """A folder with videos, prompts and a base model that takes 224 pixels, as the default recipe makes them."""
     folder = tmp_path_factory.mktemp("lab")
     shutil.copytree(inputs / "vidsitu", folder / "vidsitu")
@@ -26,17 +26,11 @@ def lab(inputs, tmp_path_factory) -> Path:
     return folder
 
 
-def program_environment() -> dict[str, str]:
-    """The environment with ``figclip`` and ``python3`` of this interpreter first on the PATH."""
-    path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
-    return {**os.environ, "PATH": path, "OMP_NUM_THREADS": "1"}
-
-
 def shell(line: str, cwd: Path) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
         ["bash", "-c", line],
         cwd=cwd,
-        env=program_environment(),
+        env={**os.environ, "OMP_NUM_THREADS": "1"},
         capture_output=True,
         text=True,
         check=False,

@@ -22,7 +22,7 @@ QUICK_HEADS = "[train-head.situation]\nepochs = 2\nwidth = 64\n[train-head.dense
 
 
 @pytest.fixture(scope="module")
-def lab(tmp_path_factory):
+def lab(tmp_path_factory, warm_figclip):
     """VidSitu's folders and dense captions of a small world, frames, a base model and a run."""
     folder = tmp_path_factory.mktemp("lab")
     world = write_world(folder / "world", seed=0, counts=COUNTS)

@@ -2,26 +2,43 @@
 
 from __future__ import annotations
 
+import importlib.util
 import json
+from pathlib import Path
 
 import torch
 
 from figclip_cli.export import ExportOptions
 from figclip_cli.export.material import attach, merged
-from figclip_cli.export.references import Reference, clip_outputs
+from figclip_cli.export.references import Reference, clip_outputs, roundoff
 from figclip_cli.export.samples import draw_samples
 from figclip_cli.models.adapted import load_base
 from figclip_cli.models.clip import load_clip
 from figclip_cli.models.lora import LoraConfig, adapter_state, attach_lora
 from figclip_cli.models.source import ModelSource
 from figclip_cli.models.tensors import save_tensors
-from figclip_cli.run_folder import RUN_FORMAT, RUN_FORMAT_VERSION, RunFolder
+from figclip_cli.run_folder import RunFolder
 
+
+def _by_path(path):
+    """Load a conftest by its path: by name, Python finds that of whichever folder was collected last."""
+    spec = importlib.util.spec_from_file_location(f"{path.parent.name}_{path.stem}", path)
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+_HERE = Path(__file__).resolve().parent
+outputs_here = _by_path(_HERE / "conftest.py").outputs_here
+_shared = _by_path(_HERE.parent / "conftest.py")
+save_model, TINY_MODEL_CFG = _shared.save_model, _shared.TINY_MODEL_CFG
+# transformers takes a model that does not say its activation for QuickGELU.
+GELU_MODEL_CFG = {**TINY_MODEL_CFG, "quick_gelu": False}
 ALL_TARGETS = ("q", "k", "v", "o", "fc", "proj")
 
 
-def craft_run(folder, model, *, rank=2, alpha=6.0, targets=ALL_TARGETS, towers="both", temperature=3.0):
-    """Make a run whose A and B are random, and whose ``logit_scale`` was learned unless ``temperature`` is None."""
+def craft_run(template, folder, model, *, rank=2, alpha=6.0, targets=ALL_TARGETS, towers="both", temperature=3.0):
+    """Make a run, like the template but for its model, whose A and B are random, and whose ``logit_scale`` was learned unless ``temperature`` is None."""
     clip = load_clip(ModelSource(str(model)))
     lora = LoraConfig(rank, alpha, 0.0, targets, "all", towers)
     attach_lora(clip.model, lora, seed=0, image_size=clip.preprocess.size)
@@ -31,19 +48,15 @@ def craft_run(folder, model, *, rank=2, alpha=6.0, targets=ALL_TARGETS, towers="
     }
     if temperature is not None:
         state["logit_scale"] = torch.tensor(temperature)
-    config = {
-        "format": RUN_FORMAT,
-        "format_version": RUN_FORMAT_VERSION,
-        "seed": 0,
-        "contextualizer": None,
-        "lora": {"rank": rank, "alpha": alpha, "dropout": 0.0, "targets": targets, "blocks": "all", "towers": towers},
-        "model": {
-            "name": "tiny",
-            "model_cfg": clip.model_config,
-            "preprocess_cfg": clip.preprocess.as_dict(),
-            "sha256": clip.sha256,
-            "source": {"model": str(model), "pretrained": None, "activation": None},
-        },
+    config = json.loads(template.config_file.read_text())
+    config["contextualizer"] = False
+    config["lora"] |= {"rank": rank, "alpha": alpha, "targets": targets, "blocks": "all", "towers": towers}
+    config["model"] |= {
+        "name": "tiny",
+        "model_cfg": clip.model_config,
+        "preprocess_cfg": clip.preprocess.as_dict(),
+        "sha256": clip.sha256,
+        "source": {"model": str(model), "pretrained": None, "activation": None},
     }
     folder.mkdir(parents=True)
     (folder / "config.json").write_text(json.dumps(config))
@@ -60,4 +73,5 @@ def material_of(run, *, options=None, compared=True):
     samples = draw_samples(base.preprocess.size)
     outputs = clip_outputs(adapted, samples) if compared else {}
     material = merged(run, options or ExportOptions(), 1.0, adapted, state, None)
-    return material, samples, Reference(outputs, {}, None, material.logit_scale)
+    reference = Reference(outputs, {}, None, material.logit_scale, roundoff(material.dtype))
+    return material, samples, reference

@@ -9,8 +9,7 @@ import shutil
 import loralib
 import pytest
 import torch
-from conftest import TINY_MODEL_CFG, outputs_here, save_model
-from crafted_run import craft_run, material_of
+from crafted_run import GELU_MODEL_CFG, TINY_MODEL_CFG, craft_run, material_of, outputs_here, save_model
 from safetensors.torch import load_file, save_file
 from torch import nn
 
@@ -30,12 +29,12 @@ def made():
 
 @pytest.fixture(scope="module")
 def base(tmp_path_factory):
-    return save_model(tmp_path_factory.mktemp("loralib") / "base", {**TINY_MODEL_CFG, "quick_gelu": False})
+    return save_model(tmp_path_factory.mktemp("loralib") / "base", GELU_MODEL_CFG)
 
 
 @pytest.fixture(scope="module")
-def crafted(base, tmp_path_factory):
-    return material_of(craft_run(tmp_path_factory.mktemp("loralib") / "run", base))
+def crafted(base, finished_run, tmp_path_factory):
+    return material_of(craft_run(finished_run, tmp_path_factory.mktemp("loralib") / "run", base))
 
 
 @pytest.fixture(scope="module")
@@ -97,8 +96,10 @@ def test_a_fused_layer_stacks_the_parts_in_order(crafted):
 
 
 @pytest.mark.parametrize("targets", [("v",), ("q", "v"), ("k", "o"), ("fc",)])
-def test_some_of_the_projections_are_enough(base, tmp_path, targets):
-    material, _, _ = material_of(craft_run(tmp_path / "run", base, targets=targets, towers="image"), compared=False)
+def test_some_of_the_projections_are_enough(finished_run, base, tmp_path, targets):
+    material, _, _ = material_of(
+        craft_run(finished_run, tmp_path / "run", base, targets=targets, towers="image"), compared=False
+    )
     for row, weight in merged_by_loralib(material):
         assert torch.allclose(weight, material.state[row["weight"]], atol=1e-6), row["name"]
         enabled = row["arguments"].get("enable_lora")
@@ -106,10 +107,12 @@ def test_some_of_the_projections_are_enough(base, tmp_path, targets):
 
 
 @pytest.mark.parametrize("vision", [None, RESNET], ids=["timm", "resnet"])
-def test_other_towers_are_held_too(tiny_timm_model, tmp_path, vision):
+def test_other_towers_are_held_too(finished_run, tiny_timm_model, tmp_path, vision):
     model = save_model(tmp_path / "rn", {**TINY_MODEL_CFG, "vision_cfg": vision}) if vision else tiny_timm_model
     targets = ("q", "k", "v", "o") if vision else ("q", "v", "o", "fc", "proj")
-    material, _, _ = material_of(craft_run(tmp_path / "run", model, targets=targets, towers="image"), compared=False)
+    material, _, _ = material_of(
+        craft_run(finished_run, tmp_path / "run", model, targets=targets, towers="image"), compared=False
+    )
     rows = list(merged_by_loralib(material))
     assert {row["weight"] for row, _ in rows} == set(material.changed) - {"logit_scale"}
     for row, weight in rows:

@@ -114,6 +114,8 @@ def test_truncated_files_are_refused(folder, no_memory):
         ("visual.proj", torch.zeros(32, 32, dtype=torch.int32), "of type int32"),
         ("visual.proj", torch.zeros(32, 32, dtype=torch.bool), "of type bool"),
         ("one\nmore", torch.zeros(1), "has no tensor"),
+        ("image_encoder.model.patch_embed.0.rbr_conv.0.conv.weight", torch.zeros(1), "cannot be loaded"),
+        ("vision_model.embeddings.class_embedding", torch.zeros(1), "cannot be loaded"),
     ],
 )
 def test_weights_that_do_not_fit_are_refused_before_the_model_is_built(folder, name, tensor, message, no_memory):
