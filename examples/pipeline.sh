@@ -26,4 +26,4 @@ figclip adapt --frames "$out/frames.h5" --prompts "$out/prompts.jsonl" --model "
 partial_is_fine figclip evaluate retrieval --zero-shot --frames "$out/frames.h5" --captions "$out/prompts.jsonl" \
     --run "$out/runs/main" --output "$out/retrieval.json"
 figclip export "$out/runs/main" --output "$out/export" --json |
-    python3 -c 'import json, sys; print("exported to", json.load(sys.stdin)["folder"])'
+    python3 -c 'import json, sys; print("exported to", json.load(sys.stdin)["exports"][0]["folder"])'

@@ -63,7 +63,7 @@ def run_config(
 def _lasting_source(clip: Clip) -> dict[str, str | None]:
     """Return where the model came from, with local paths made absolute."""
     source = clip.source.as_dict()
-    if Path(clip.source.model).is_dir():
+    if Path(clip.source.model).exists():
         source["model"] = os.fspath(Path(clip.source.model).resolve())
     elif clip.source.pretrained and Path(clip.source.pretrained).is_file():
         source["pretrained"] = os.fspath(Path(clip.source.pretrained).resolve())

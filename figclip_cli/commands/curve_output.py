@@ -73,7 +73,7 @@ def _headline_table(curve: Curve, trade: TradeOff | None) -> Table:
         other = trade.kept.curve
         kept = {one.scale: one.kept for one in trade.points}
         arrow = trade.points[0].kept.arrow
-        names += [f"kept: {other.metric} {arrow}, {one_line(other.dataset_id, longest=_LONGEST_NAME)}", "delta", "+/-"]
+        names += [f"kept: {_short(other.metric)} {arrow}, {_short(other.dataset_id)}", "delta", "+/-"]
     made = table(f"{curve.metric} by scale", *names, numbers_from=0)
     for point, metric in zip(curve.points, curve.headline, strict=True):
         row = [scale_text(point.scale), *_numbers(metric.value, metric.standard_error)]
@@ -93,7 +93,7 @@ def curve_line(curve: Curve, trade: TradeOff | None) -> str:
     from figclip_cli.evaluate.curve_scales import scale_text
 
     found = trade.largest_within_one_error
-    kept = f"{trade.kept.curve.metric} of {one_line(trade.kept.curve.dataset_id, longest=_LONGEST_NAME)}"
+    kept = f"{_short(trade.kept.curve.metric)} of {_short(trade.kept.curve.dataset_id)}"
     rule = f"is at most one standard error of the difference worse than the base's in {kept}"
     if found is None:
         return f"no scale of those in both curves {rule}"
@@ -101,6 +101,11 @@ def curve_line(curve: Curve, trade: TradeOff | None) -> str:
         f"largest scale that {rule}: {scale_text(found.scale)} "
         f"({kept} {_delta(found.kept)}; {curve.metric} here {_delta(found.gained)})"
     )
+
+
+def _short(name: str) -> str:
+    """Return a name out of a file, which may hold anything."""
+    return one_line(name, longest=_LONGEST_NAME)
 
 
 def _best_line(curve: Curve) -> str:

@@ -74,6 +74,9 @@ def export(
     formats = possible_formats(chosen, reporter=terminal) if names == ["all"] else tuple(names)
     options = ExportOptions(formats, read_scales(scale), dtype, base_name, licence, tuple(results or ()))
     folders = planned_folders(chosen, options, output)
+    if output is None:
+        common = next(iter(folders.values()))
+        terminal.default(None, common if len(folders) == 1 else common.parent, "output")
     if dry_run:
         check(chosen, folders, options, overwrite=overwrite)
         planned = [{"folder": str(folder), "for": target.format} for target, folder in folders.items()]

@@ -117,9 +117,9 @@ def read_weights(place: Path, *, activation: str | None = None) -> Weights:
     Raises:
         InputError: There is none, or it is damaged.
     """
+    if not place.exists():
+        raise InputError(f"{place} does not exist", "name a model folder, a run folder or a file of weights")
     if not place.is_dir():
-        if not place.exists():
-            raise InputError(f"{place} does not exist", "name a model folder, a run folder or a file of weights")
         stored = open_weights(place)
         return Weights(place, stored.read(), _coarsest(stored))
     if _is_run(place):
@@ -130,7 +130,8 @@ def read_weights(place: Path, *, activation: str | None = None) -> Weights:
         allowed = _adapted(config["lora"], clip.model.state_dict(), config["learn_temperature"])
         return Weights(place, clip.model.state_dict(), torch.float32, _facts(clip), allowed)
     source = ModelSource(str(place), activation=activation)
-    clip, dtype = load_clip(source), _coarsest(open_weights(resolve(source).weights))
+    clip, resolved = load_clip(source), resolve(source)
+    dtype = _coarsest(resolved.stored or open_weights(resolved.weights))
     state = clip.model.state_dict()
     return Weights(place, state, dtype, _facts(clip), _allowed_by_report(place, state))
 

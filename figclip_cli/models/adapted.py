@@ -37,8 +37,8 @@ def load_base(
     """
     config = run.load_config()
     stored = ModelSource(**config["model"]["source"])
-    if source is None and _is_path(stored.model) and not Path(stored.model).is_dir():
-        raise InputError(f"{run.path} started from {stored.model}, which is not there", "pass --model FOLDER")
+    if source is None and _is_path(stored.model) and not Path(stored.model).exists():
+        raise InputError(f"{run.path} started from {stored.model}, which is not there", "pass --model")
     clip = load_clip(source or stored, device=device, reporter=reporter)
     if clip.sha256 != config["model"]["sha256"]:
         raise InputError(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import json
+import sys
 from pathlib import Path
 
 import torch
@@ -29,6 +30,9 @@ def _by_path(path):
 
 
 _HERE = Path(__file__).resolve().parent
+# Started as python -m pytest, Python finds the folder kernels/ of this repository under that name, which transformers
+# takes for a package of Hugging Face's.
+sys.path[:] = [entry for entry in sys.path if Path(entry or ".").resolve() != _HERE.parents[1]]
 outputs_here = _by_path(_HERE / "conftest.py").outputs_here
 _shared = _by_path(_HERE.parent / "conftest.py")
 save_model, TINY_MODEL_CFG = _shared.save_model, _shared.TINY_MODEL_CFG
