@@ -154,7 +154,7 @@ def check(
 
     Raises:
         UsageError: As :func:`export` says.
-        InputError: The run is not usable.
+        InputError: The run is not usable, or results for the card are not its own.
     """
     config = run.load_config()
     if not run.name.isprintable():
@@ -162,6 +162,7 @@ def check(
     formats = {target.format: format_named(target.format) for target in folders}
     for made in formats.values():
         made.check(config, options)
+    results_of_run(run, options.scales[0], options.results)
     for folder in folders.values():
         check_folder(folder, overwrite=overwrite)
         check_folder(unfit(folder), overwrite=True)

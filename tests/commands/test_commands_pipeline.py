@@ -96,6 +96,16 @@ def readme_lines(heading: str) -> list[str]:
     return [line.split("#")[0].strip() for line in block.strip().splitlines()]
 
 
+def test_the_readmes_lines_on_exports_run(done, lab):
+    lines = readme_lines("Exports")
+    assert [line.split()[1] for line in lines] == ["export", "export", "export", "diff-weights", "evaluate"]
+    for line in lines:
+        output = shell(line, lab)
+        assert output.returncode == 0 and "Traceback" not in output.stderr, f"{line}\n{output.stderr}"
+    made = {folder.name for folder in (lab / "export" / "base-model-rank8").iterdir()}
+    assert made == {"open-clip", "transformers", "peft", "onnx-fp16", "open-clip-scale-0", "open-clip-scale-0.5"}
+
+
 def test_the_readmes_lines_on_texts_run(lab, tmp_path):
     shutil.copytree(lab / "vidsitu", tmp_path / "vidsitu")
     (tmp_path / "mine.csv").write_text("clip,event,verb,agent,patient,scene\nv1,0,push.01,man,car,street\n")

@@ -42,7 +42,7 @@ ALL_TARGETS = ("q", "k", "v", "o", "fc", "proj")
 
 
 def craft_run(template, folder, model, *, rank=2, alpha=6.0, targets=ALL_TARGETS, towers="both", temperature=3.0):
-    """Make a run, like the template but for its model, whose A and B are random, and whose ``logit_scale`` was learned unless ``temperature`` is None."""
+    """Make a run like the template but for its model, its random A and B, and a learned ``logit_scale``, if any."""
     clip = load_clip(ModelSource(str(model)))
     lora = LoraConfig(rank, alpha, 0.0, targets, "all", towers)
     attach_lora(clip.model, lora, seed=0, image_size=clip.preprocess.size)
