@@ -11,9 +11,13 @@ import tempfile
 import time
 from pathlib import Path
 
+import h5py
 import pytest
 import torch
 
+# Started as python -m pytest, Python would find the folder kernels/ of this repository under that name, which
+# transformers takes for a package of another maker.
+sys.path[:] = [entry for entry in sys.path if Path(entry or ".").resolve() != Path(__file__).resolve().parents[1]]
 os.environ["HF_HUB_OFFLINE"] = "1"
 os.environ["TRANSFORMERS_OFFLINE"] = "1"
 # Triton reads this when it is first imported, which torch does not do. Without a GPU its kernels run interpreted, on
@@ -184,6 +188,16 @@ def write_video(path: Path, seed: int, seconds: float = 2.0, size: int = 48, rat
                 container.mux(packet)
         for packet in stream.encode():
             container.mux(packet)
+
+
+def restate(file, name: str, texts: dict[int, str]) -> None:
+    """Write other texts into a text column of an open frames file, whose texts have one length."""
+    stored = file[name].asstr()[:].tolist()
+    for index, text in texts.items():
+        stored[index] = text
+    encoded = [text.encode() for text in stored]
+    del file[name]
+    file.create_dataset(name, data=encoded, dtype=h5py.string_dtype("utf-8", max(1, *map(len, encoded))))
 
 
 CLIP_IDS = [f"v_clip{number:07d}_seg_0_10" for number in range(6)]

@@ -8,11 +8,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from figclip_cli.files import replacing, write_json
+from figclip_cli.models.tokens import END, START, clip_vocabulary
 
 if TYPE_CHECKING:
     from tokenizers import Tokenizer
 
-START, END = "<|startoftext|>", "<|endoftext|>"
 _WORDS = r"<\|startoftext\|>|<\|endoftext\|>|'s|'t|'re|'ve|'m|'ll|'d|[\p{L}]+|[\p{N}]|[^\s\p{L}\p{N}]+"
 _WORD_END = "</w>"
 _SPECIAL_TOKENS = {"bos_token": START, "eos_token": END, "pad_token": END, "unk_token": END}
@@ -27,8 +27,8 @@ def write_tokenizer_files(folder: Path, context_length: int) -> None:
     Args:
         context_length: Tokens the model takes, start and end included.
     """
-    vocabulary, merges = _vocabulary()
-    document = json.loads(_fast_tokenizer(vocabulary, merges).to_str())
+    vocabulary, merges = clip_vocabulary()
+    document = json.loads(fast_tokenizer(vocabulary, merges).to_str())
     document["model"]["merges"] = [" ".join(merge) for merge in merges]  # every version reads them so
     write_json(folder / "tokenizer.json", document)
     write_json(folder / "vocab.json", vocabulary)
@@ -48,17 +48,8 @@ def write_tokenizer_files(folder: Path, context_length: int) -> None:
     write_json(folder / "tokenizer_config.json", {**settings, **_SPECIAL_TOKENS})
 
 
-def _vocabulary() -> tuple[dict[str, int], list[tuple[str, str]]]:
-    """Return ids by token, the special ones under CLIP's own names, and merges, best first."""
-    from open_clip.tokenizer import SimpleTokenizer
-
-    tokenizer = SimpleTokenizer()
-    words = sorted(tokenizer.encoder, key=tokenizer.encoder.__getitem__)[:-2]  # open_clip renames the special ones
-    vocabulary = {word: number for number, word in enumerate([*words, START, END])}
-    return vocabulary, sorted(tokenizer.bpe_ranks, key=tokenizer.bpe_ranks.__getitem__)
-
-
-def _fast_tokenizer(vocabulary: dict[str, int], merges: Sequence[tuple[str, str]]) -> Tokenizer:
+def fast_tokenizer(vocabulary: dict[str, int], merges: Sequence[tuple[str, str]]) -> Tokenizer:
+    """Return CLIP's tokenizer: lower case, byte pairs, a start and an end."""
     from tokenizers import AddedToken, Regex, Tokenizer, decoders, normalizers, pre_tokenizers, processors
     from tokenizers.models import BPE
 

@@ -14,6 +14,7 @@ from torch import Tensor
 from figclip_cli.errors import InputError
 from figclip_cli.files import sha256_of_file
 from figclip_cli.frames import FramesReader
+from figclip_cli.models.tokens import cleaned
 from figclip_cli.prompts import read_prompts
 from figclip_cli.run_folder import RunFolder
 
@@ -114,7 +115,8 @@ def _stored_frames(reader: FramesReader, size: int) -> Tensor:
 
 def _stored_texts(path: Path) -> tuple[str, ...]:
     events = read_prompts(path).events
-    return tuple(dict.fromkeys(events[index].text for index in _spread(len(events)))) if events else ()
+    # Cleaned as open_clip does it before it makes tokens, which other libraries' tokenizers do not.
+    return tuple(dict.fromkeys(cleaned(events[index].text) for index in _spread(len(events)))) if events else ()
 
 
 def _spread(count: int) -> list[int]:

@@ -5,8 +5,9 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-from figclip_cli.export.clip_tokenizer_files import _fast_tokenizer, _vocabulary
+from figclip_cli.export.clip_tokenizer_files import fast_tokenizer
 from figclip_cli.files import write_json
+from figclip_cli.models.tokens import clip_vocabulary
 
 PAD_ID = 0  # as open_clip pads
 
@@ -17,8 +18,8 @@ def write_tokenizer_file(folder: Path, context_length: int) -> None:
     Args:
         context_length: Tokens the model takes, start and end included.
     """
-    vocabulary, merges = _vocabulary()
-    tokenizer = _fast_tokenizer(vocabulary, merges)
+    vocabulary, merges = clip_vocabulary()
+    tokenizer = fast_tokenizer(vocabulary, merges)
     tokenizer.enable_truncation(max_length=context_length)
     pad_token = next(token for token, number in vocabulary.items() if number == PAD_ID)
     tokenizer.enable_padding(length=context_length, pad_id=PAD_ID, pad_token=pad_token)

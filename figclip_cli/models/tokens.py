@@ -9,7 +9,7 @@ from __future__ import annotations
 import gzip
 import html
 import importlib.util
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import cache, lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -26,12 +26,13 @@ _WORDS = r"'s|'t|'re|'ve|'m|'ll|'d|[\p{L}]+|[\p{N}]|[^\s\p{L}\p{N}]+"
 _WORD_END = "</w>"
 
 
+START, END = "<|startoftext|>", "<|endoftext|>"
+
+
 @cache
-def _tokenizer() -> Tokenizer:
-    from tokenizers import Regex, Tokenizer
-    from tokenizers.models import BPE
-    from tokenizers.pre_tokenizers import ByteLevel, Split
-    from tokenizers.pre_tokenizers import Sequence as Steps
+def clip_vocabulary() -> tuple[Mapping[str, int], Sequence[tuple[str, str]]]:
+    """Return the number of each token, start and end among them by transformers' names, and the merges, best first."""
+    from tokenizers.pre_tokenizers import ByteLevel
 
     found = importlib.util.find_spec("open_clip")  # finds the package without importing it
     assert found is not None and found.submodule_search_locations, "open_clip is a dependency"
@@ -40,14 +41,25 @@ def _tokenizer() -> Tokenizer:
         (pair[0], pair[1]) for pair in map(str.split, content.split("\n")[1 : _MERGES + 1])
     ]
     letters = sorted(ByteLevel.alphabet())  # one printable letter for each byte
-    words = [*letters, *(letter + _WORD_END for letter in letters), *("".join(merge) for merge in merges)]
-    tokenizer = Tokenizer(BPE({word: n for n, word in enumerate(words)}, merges, end_of_word_suffix=_WORD_END))
+    words = [*letters, *(letter + _WORD_END for letter in letters), *("".join(merge) for merge in merges), START, END]
+    return {word: number for number, word in enumerate(words)}, merges
+
+
+@cache
+def _tokenizer() -> Tokenizer:
+    from tokenizers import Regex, Tokenizer
+    from tokenizers.models import BPE
+    from tokenizers.pre_tokenizers import ByteLevel, Split
+    from tokenizers.pre_tokenizers import Sequence as Steps
+
+    vocabulary, merges = clip_vocabulary()
+    tokenizer = Tokenizer(BPE(dict(vocabulary), list(merges), end_of_word_suffix=_WORD_END))
     split = Split(Regex(_WORDS), "removed", invert=True)
     tokenizer.pre_tokenizer = Steps([split, ByteLevel(add_prefix_space=False, use_regex=False)])
     return tokenizer
 
 
-def _cleaned(text: str) -> str:
+def cleaned(text: str) -> str:
     """Return what is tokenized: broken Unicode mended, HTML entities resolved, spaces collapsed, lower case."""
     import ftfy
 
@@ -74,7 +86,7 @@ class TokenCounter:
     def count(self, text: str) -> int:
         """Return the number of tokens of the whole text, start and end included, nothing cut."""
         tokens = self._tokens_of_piece(text)
-        whole = len(self._tokenizer.encode(_cleaned(text)).ids) if tokens == _NOT_PLAIN else tokens
+        whole = len(self._tokenizer.encode(cleaned(text)).ids) if tokens == _NOT_PLAIN else tokens
         return whole + _START_AND_END
 
     def count_pieces(self, pieces: Sequence[str]) -> int:
@@ -93,9 +105,9 @@ class TokenCounter:
         """Return what the model sees: the text, or what is left of it (lower case) when its end is cut off."""
         if self.fits(text):
             return text
-        cleaned = _cleaned(text)
-        _, end = self._tokenizer.encode(cleaned).offsets[self.context_length - _START_AND_END - 1]
-        return cleaned[:end]
+        clean = cleaned(text)
+        _, end = self._tokenizer.encode(clean).offsets[self.context_length - _START_AND_END - 1]
+        return clean[:end]
 
     def _tokens_of_piece(self, text: str) -> int:
         """Return the tokens of a plain text without start and end, or a mark for one that is not plain."""

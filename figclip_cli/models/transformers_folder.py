@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +12,7 @@ from figclip_cli.models.model_sizes import shown, shown_key
 from figclip_cli.models.preprocess_config import preprocess_of_processor
 from figclip_cli.models.presence import is_there
 from figclip_cli.models.stored_weights import StoredWeights, open_shards, open_weights, require_ordinary
+from figclip_cli.models.tokens import clip_vocabulary
 from figclip_cli.models.transformers_config_reader import model_config_of
 
 CONFIG, WEIGHTS, INDEX, PICKLE = "config.json", "model.safetensors", "model.safetensors.index.json", "pytorch_model.bin"
@@ -23,7 +23,6 @@ CONTENTS = (
 )
 _MOST_BYTES = 64 << 20
 _MOST_SHARDS = 1000
-_MARKERS = {"<start_of_text>": "<|startoftext|>", "<end_of_text>": "<|endoftext|>"}
 
 
 def read_transformers_folder(
@@ -113,20 +112,11 @@ def _check_vocabulary(folder: Path) -> None:
 
 
 def _compare(found: Mapping[str, Any], merges: Any, path: Path) -> None:
-    vocabulary, expected = _clip_vocabulary()
+    vocabulary, expected = clip_vocabulary()
     differs = found != vocabulary or any(type(number) is not int for number in found.values())
     if not differs and merges is not None:  # pairs, which older files write as one text
         listed = merges if isinstance(merges, list) else []
-        differs = [pair.split(" ") if isinstance(pair, str) else pair for pair in listed] != expected
+        pairs = [pair.split(" ") if isinstance(pair, str) else pair for pair in listed]
+        differs = pairs != [list(pair) for pair in expected]
     if differs:
         raise InputError(f"{path} is not CLIP's vocabulary", "choose a model with CLIP's own tokenizer")
-
-
-@lru_cache(maxsize=1)
-def _clip_vocabulary() -> tuple[dict[str, int], list[list[str]]]:
-    """Return the token of each number as transformers spells it, and the merges in order."""
-    from open_clip.tokenizer import SimpleTokenizer
-
-    clip: Any = SimpleTokenizer()
-    vocabulary = {_MARKERS.get(token, token): number for token, number in clip.encoder.items()}
-    return vocabulary, [list(pair) for pair in clip.bpe_ranks]

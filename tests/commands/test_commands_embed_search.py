@@ -13,6 +13,7 @@ from pathlib import Path
 import h5py
 import numpy as np
 import pytest
+from conftest import restate
 from PIL import Image
 from typer.testing import CliRunner
 
@@ -44,7 +45,8 @@ def lab(prepared, finished_run, tmp_path_factory):
     (folder / "texts.txt").write_text(f"{QUERY}\nthe dog runs away\n")
     shutil.copy(folder / "frames.h5", folder / "bad.h5")
     with h5py.File(folder / "bad.h5", "r+") as file:
-        file["status"][3], file["reason"][3] = "failed", "no\nvideo"
+        restate(file, "status", {3: "failed"})
+        restate(file, "reason", {3: "no\nvideo"})
     return folder
 
 

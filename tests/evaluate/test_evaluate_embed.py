@@ -12,6 +12,7 @@ import h5py
 import numpy as np
 import pytest
 import torch
+from conftest import restate
 from PIL import Image
 from safetensors import safe_open
 from safetensors.numpy import save_file
@@ -77,7 +78,8 @@ def damaged(prepared, tmp_path):
     with h5py.File(path, "r+") as file:
         begin, end = file["jpeg_offsets"][27:29]
         file["jpeg_bytes"][begin:end] = 0
-        file["status"][2], file["reason"][2] = "failed", "not a video"
+        restate(file, "status", {2: "failed"})
+        restate(file, "reason", {2: "not a video"})
     return FramesReader(path)
 
 
@@ -172,7 +174,7 @@ def test_what_is_damaged_or_not_ok_is_listed_and_the_rest_is_there(clip, damaged
 
 def test_nothing_to_write_is_an_error(clip, damaged, tmp_path, images):
     with h5py.File(damaged.paths[0], "r+") as file:
-        file["status"][:] = "failed"
+        restate(file, "status", dict.fromkeys(range(len(file["status"])), "failed"))
     with pytest.raises(InputError, match="no clip has features; the first is 'v_clip0000000_seg_0_10': failed"):
         embed_clips(encoder_of(clip), StoredClips(FramesReader(damaged.paths[0]), STORED))
     for name in image_names(images):

@@ -9,6 +9,7 @@ import h5py
 import numpy as np
 import pytest
 import torch
+from conftest import restate
 from torch.nn.functional import normalize
 
 from figclip_cli.errors import InputError
@@ -193,7 +194,7 @@ def test_clips_that_are_not_ok_or_damaged_are_listed_apart(tiny_model, prepared,
     with h5py.File(tmp_path / "frames.h5", "r+") as file:
         begin, end = file["jpeg_offsets"][21:23]
         file["jpeg_bytes"][begin:end] = 0
-        file["status"][3] = "short"
+        restate(file, "status", {3: "short"})
         ids = file["clip_id"].asstr()[:].tolist()
     source = StoredClips(FramesReader(tmp_path / "frames.h5"), STORED)
     found = search(model(tiny_model), None, source, QUERIES[:1], encoding=Encoding(STORED), top=99)
@@ -202,7 +203,7 @@ def test_clips_that_are_not_ok_or_damaged_are_listed_apart(tiny_model, prepared,
     assert found.damaged == (ids[1],) and "damaged" in found.missing[ids[1]]
     source.reader.close()
     with h5py.File(tmp_path / "frames.h5", "r+") as file:
-        file["status"][:] = "failed"
+        restate(file, "status", dict.fromkeys(range(len(file["status"])), "failed"))
     source = StoredClips(FramesReader(tmp_path / "frames.h5"), STORED)
     with pytest.raises(InputError, match=f"no clip of .*frames.h5 can be searched; the first is {ids[0]}: failed"):
         search(model(tiny_model), None, source, QUERIES[:1], encoding=Encoding(STORED))

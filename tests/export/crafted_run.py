@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import importlib.util
 import json
-import sys
-from pathlib import Path
 
 import torch
+from conftest import TINY_MODEL_CFG, save_model
+from exporting import outputs_here
 
 from figclip_cli.export import ExportOptions
 from figclip_cli.export.material import attach, merged
@@ -20,22 +19,8 @@ from figclip_cli.models.source import ModelSource
 from figclip_cli.models.tensors import save_tensors
 from figclip_cli.run_folder import RunFolder
 
+__all__ = ["ALL_TARGETS", "GELU_MODEL_CFG", "TINY_MODEL_CFG", "craft_run", "material_of", "outputs_here", "save_model"]
 
-def _by_path(path):
-    """Load a conftest by its path: by name, Python finds that of whichever folder was collected last."""
-    spec = importlib.util.spec_from_file_location(f"{path.parent.name}_{path.stem}", path)
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
-
-_HERE = Path(__file__).resolve().parent
-# Started as python -m pytest, Python finds the folder kernels/ of this repository under that name, which transformers
-# takes for a package of Hugging Face's.
-sys.path[:] = [entry for entry in sys.path if Path(entry or ".").resolve() != _HERE.parents[1]]
-outputs_here = _by_path(_HERE / "conftest.py").outputs_here
-_shared = _by_path(_HERE.parent / "conftest.py")
-save_model, TINY_MODEL_CFG = _shared.save_model, _shared.TINY_MODEL_CFG
 # transformers takes a model that does not say its activation for QuickGELU.
 GELU_MODEL_CFG = {**TINY_MODEL_CFG, "quick_gelu": False}
 ALL_TARGETS = ("q", "k", "v", "o", "fc", "proj")

@@ -11,6 +11,7 @@ import shutil
 import subprocess
 import sys
 
+import exporting
 import pytest
 import torch
 from safetensors.torch import load_file
@@ -26,6 +27,8 @@ from figclip_cli.models.adapted import attach_run, load_base
 from figclip_cli.models.clip import load_clip
 from figclip_cli.models.source import ModelSource
 from figclip_cli.run_folder import RunFolder
+
+here, noise, one_export = exporting.here, exporting.noise, exporting.one_export
 
 
 @pytest.fixture(scope="module")

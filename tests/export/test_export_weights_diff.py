@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 
+import exporting
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
@@ -13,6 +14,8 @@ from typer.testing import CliRunner
 from figclip_cli.app import app
 from figclip_cli.errors import InputError
 from figclip_cli.export.weights_diff import Weights, diff_weights, read_weights
+
+exported_here = exporting.exported_here
 
 BLOCKS = "visual.transformer.resblocks"
 

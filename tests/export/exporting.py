@@ -1,4 +1,7 @@
-"""Exports whose programs run in the test's own process, which saves starting one for each."""
+"""Exports whose programs run in the test's own process, which saves starting one for each.
+
+Fixtures: a test module takes those it needs by name from here.
+"""
 
 from __future__ import annotations
 
