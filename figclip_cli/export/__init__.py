@@ -10,12 +10,13 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from figclip_cli.export.options import ExportOptions
-    from figclip_cli.export.run import ExportSummary, check, export, planned_folders, possible_formats
+    from figclip_cli.export.run import check, export, planned_folders, possible_formats
     from figclip_cli.export.samples import own_frames, own_prompts
+    from figclip_cli.export.session import ExportSummary
 
 _PLACES = {
     "ExportOptions": "options",
-    "ExportSummary": "run",
+    "ExportSummary": "session",
     "check": "run",
     "export": "run",
     "own_frames": "samples",

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -31,7 +31,7 @@ def write_tokenizer_files(folder: Path, context_length: int) -> None:
     document = json.loads(fast_tokenizer(vocabulary, merges).to_str())
     document["model"]["merges"] = [" ".join(merge) for merge in merges]  # every version reads them so
     write_json(folder / "tokenizer.json", document)
-    write_json(folder / "vocab.json", vocabulary)
+    write_json(folder / "vocab.json", dict(vocabulary))
     with replacing(folder / "merges.txt") as temporary:
         lines = ["#version: 0.2", *document["model"]["merges"]]
         temporary.write_text("".join(f"{line}\n" for line in lines), encoding="utf-8")
@@ -48,12 +48,12 @@ def write_tokenizer_files(folder: Path, context_length: int) -> None:
     write_json(folder / "tokenizer_config.json", {**settings, **_SPECIAL_TOKENS})
 
 
-def fast_tokenizer(vocabulary: dict[str, int], merges: Sequence[tuple[str, str]]) -> Tokenizer:
+def fast_tokenizer(vocabulary: Mapping[str, int], merges: Sequence[tuple[str, str]]) -> Tokenizer:
     """Return CLIP's tokenizer: lower case, byte pairs, a start and an end."""
     from tokenizers import AddedToken, Regex, Tokenizer, decoders, normalizers, pre_tokenizers, processors
     from tokenizers.models import BPE
 
-    model = BPE(vocabulary, list(merges), end_of_word_suffix=_WORD_END, continuing_subword_prefix="", unk_token=END)
+    model = BPE(dict(vocabulary), list(merges), end_of_word_suffix=_WORD_END, continuing_subword_prefix="", unk_token=END)
     tokenizer = Tokenizer(model)
     tokenizer.normalizer = normalizers.Sequence(
         [normalizers.NFC(), normalizers.Replace(Regex(r"\s+"), " "), normalizers.Lowercase()]

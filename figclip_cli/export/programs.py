@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import logging
 import warnings
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, redirect_stderr, redirect_stdout
 from dataclasses import dataclass
 from io import StringIO
@@ -76,11 +76,8 @@ def check_programs(config: Mapping[str, Any], options: ExportOptions) -> None:
         raise InputError("the text tower has a tokenizer of its own, not CLIP's", "export with --to open-clip")
 
 
-def programs(material: Material, prepare: Callable[[nn.Module], None] = lambda module: None) -> Iterator[Program]:
+def programs(material: Material) -> Iterator[Program]:
     """Yield the image tower and the text tower, traced in the type that was asked for.
-
-    Args:
-        prepare: Changes a copy of the model before it is traced.
 
     Raises:
         InputError: torch cannot trace the model.
@@ -90,7 +87,6 @@ def programs(material: Material, prepare: Callable[[nn.Module], None] = lambda m
     weights = material.cast(material.state)
     for name in ("image", "text"):
         model = _part(clip.model, name, weights, material.dtype)
-        prepare(model)
         if name == "image":
             example, inputs, tower = (
                 torch.zeros(2, 3, size, size),

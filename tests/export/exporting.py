@@ -36,9 +36,9 @@ def outputs_here(made, folder, samples, *, frames=None, base=None):
 @pytest.fixture
 def here(monkeypatch):
     """Let exports be re-loaded in this process."""
-    from figclip_cli.export import run as run_module
+    from figclip_cli.export import session as session_module
 
-    monkeypatch.setattr(run_module, "reloaded", outputs_here)
+    monkeypatch.setattr(session_module, "reloaded", outputs_here)
 
 
 @pytest.fixture
@@ -58,11 +58,11 @@ def one_export():
 def exported_here(finished_run, tmp_path_factory):
     """An open_clip export of the finished run that was re-loaded in this process."""
     from figclip_cli.export import ExportOptions, export, planned_folders
-    from figclip_cli.export import run as run_module
+    from figclip_cli.export import session as session_module
 
     options, folder = ExportOptions(), tmp_path_factory.mktemp("exported") / "open-clip"
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(run_module, "reloaded", outputs_here)
+        patch.setattr(session_module, "reloaded", outputs_here)
         (summary,) = export(finished_run, planned_folders(finished_run, options, folder), options)
     return summary.folder
 

@@ -18,7 +18,7 @@ from safetensors.torch import load_file
 
 from figclip_cli.errors import InputError, MachineError, UsageError, VerificationError
 from figclip_cli.export import ExportOptions, export, planned_folders, possible_formats
-from figclip_cli.export import run as run_module
+from figclip_cli.export import session as session_module
 from figclip_cli.export.formats import format_named
 from figclip_cli.export.options import read_scales
 from figclip_cli.export.samples import draw_samples
@@ -119,7 +119,7 @@ def test_half_precision_is_cast_after_merging_and_told_apart_from_it(
 
 
 def test_a_value_beyond_float16_is_refused(here, one_export, finished_run, tmp_path, monkeypatch):
-    real = run_module.merged
+    real = session_module.merged
 
     def with_a_large_value(*arguments):
         material = real(*arguments)
@@ -127,7 +127,7 @@ def test_a_value_beyond_float16_is_refused(here, one_export, finished_run, tmp_p
             material.state["visual.proj"][0, 0] = 1e5
         return material
 
-    monkeypatch.setattr(run_module, "merged", with_a_large_value)
+    monkeypatch.setattr(session_module, "merged", with_a_large_value)
     with pytest.raises(VerificationError, match="visual.proj does not fit fp16"):
         one_export(finished_run, tmp_path / "out", dtype="fp16")
     assert list(tmp_path.iterdir()) == []
@@ -155,7 +155,7 @@ def test_a_run_without_a_contextualizer_has_none_to_export(finished_run, one_exp
 
 def test_a_difference_is_found_and_the_folder_is_marked_unfit(here, one_export, finished_run, tmp_path, monkeypatch):
     """A merge that is off by a thousandth."""
-    real = run_module.merged
+    real = session_module.merged
 
     def slightly_wrong(*arguments):
         material = real(*arguments)
@@ -163,7 +163,7 @@ def test_a_difference_is_found_and_the_folder_is_marked_unfit(here, one_export, 
             material.state["visual.transformer.resblocks.0.attn.in_proj_weight"].mul_(1.001)
         return material
 
-    monkeypatch.setattr(run_module, "merged", slightly_wrong)
+    monkeypatch.setattr(session_module, "merged", slightly_wrong)
     summary = one_export(finished_run, tmp_path / "out")
     assert summary.error.exit_code == 5 and "image features differ from the unmerged model's" in summary.error.message
     assert summary.folder == tmp_path / "out.unfit" and not (tmp_path / "out").exists()
@@ -221,7 +221,7 @@ def test_an_end_midway_leaves_no_folder_that_looks_finished(one_export, finished
     def ended(*_, **__):
         raise error
 
-    monkeypatch.setattr(run_module, "reloaded", ended)
+    monkeypatch.setattr(session_module, "reloaded", ended)
     expected = MachineError if isinstance(error, OSError) else error if isinstance(error, type) else type(error)
     with pytest.raises(expected):
         one_export(finished_run, tmp_path / "out")
@@ -257,7 +257,7 @@ def test_an_existing_export_is_kept_until_the_new_one_is_proven(
         one_export(finished_run, folder)
     (folder / "marker").touch()
     with monkeypatch.context() as patch:
-        patch.setattr(run_module, "write_sums", lambda _: (_ for _ in ()).throw(KeyboardInterrupt))
+        patch.setattr(session_module, "write_sums", lambda _: (_ for _ in ()).throw(KeyboardInterrupt))
         with pytest.raises(KeyboardInterrupt):
             one_export(finished_run, folder, overwrite=True)
     assert (folder / "marker").exists()
