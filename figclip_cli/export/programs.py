@@ -116,7 +116,7 @@ def _part(model: nn.Module, name: str, weights: Mapping[str, Tensor], dtype: tor
 
 
 def _traced(name: str, tower: nn.Module, example: Tensor) -> torch.export.ExportedProgram:
-    batch = torch.export.Dim("batch", min=1)
+    batch = torch.export.Dim("batch", min=1, max=2**31 - 1)  # torch 2.6 wants an end
     # The fast path of nn.MultiheadAttention is one fused operator that no other library knows.
     fast = torch.backends.mha.get_fastpath_enabled()
     torch.backends.mha.set_fastpath_enabled(False)
