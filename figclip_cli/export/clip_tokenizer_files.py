@@ -53,7 +53,9 @@ def fast_tokenizer(vocabulary: Mapping[str, int], merges: Sequence[tuple[str, st
     from tokenizers import AddedToken, Regex, Tokenizer, decoders, normalizers, pre_tokenizers, processors
     from tokenizers.models import BPE
 
-    model = BPE(dict(vocabulary), list(merges), end_of_word_suffix=_WORD_END, continuing_subword_prefix="", unk_token=END)
+    model = BPE(
+        dict(vocabulary), list(merges), end_of_word_suffix=_WORD_END, continuing_subword_prefix="", unk_token=END
+    )
     tokenizer = Tokenizer(model)
     tokenizer.normalizer = normalizers.Sequence(
         [normalizers.NFC(), normalizers.Replace(Regex(r"\s+"), " "), normalizers.Lowercase()]

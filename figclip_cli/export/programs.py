@@ -76,22 +76,26 @@ def check_programs(config: Mapping[str, Any], options: ExportOptions) -> None:
         raise InputError("the text tower has a tokenizer of its own, not CLIP's", "export with --to open-clip")
 
 
-def programs(material: Material) -> Iterator[Program]:
-    """Yield the image tower and the text tower, traced in the type that was asked for.
+def programs(material: Material, dtype: torch.dtype) -> Iterator[Program]:
+    """Yield the image tower and the text tower with the cast weights.
+
+    Args:
+        dtype: What they compute in.
 
     Raises:
         InputError: torch cannot trace the model.
         VerificationError: A weight does not fit the type.
     """
     clip, size = material.clip, material.clip.preprocess.size
-    weights = material.cast(material.state)
+    cast_weights = material.cast(material.state)
+    weights = {name: value.to(dtype) if value.is_floating_point() else value for name, value in cast_weights.items()}
     for name in ("image", "text"):
-        model = _part(clip.model, name, weights, material.dtype)
+        model = _part(clip.model, name, weights, dtype)
         if name == "image":
             example, inputs, tower = (
                 torch.zeros(2, 3, size, size),
                 "pixels",
-                cast(nn.Module, _ImageTower(model, material.dtype)),
+                cast(nn.Module, _ImageTower(model, dtype)),
             )
         else:
             example, inputs, tower = torch.zeros(2, clip.context_length, dtype=torch.int64), "ids", _TextTower(model)
@@ -147,7 +151,9 @@ def quiet() -> Iterator[None]:
         logging.disable(previous)
 
 
-def write_beside(folder: Path, material: Material, ending: str, about: Mapping[str, Any]) -> None:
+def write_beside(
+    folder: Path, material: Material, ending: str, about: Mapping[str, Any], computes_in: torch.dtype
+) -> None:
     """Write ``config.json`` and ``tokenizer.json``.
 
     Args:
@@ -170,7 +176,8 @@ def write_beside(folder: Path, material: Material, ending: str, about: Mapping[s
     config = {
         **about,
         **towers,
-        "computes_in": str(material.dtype).removeprefix("torch."),
+        "weights_in": str(material.dtype).removeprefix("torch."),
+        "computes_in": str(computes_in).removeprefix("torch."),
         "preprocess": clip.preprocess.as_dict(),
         "activation": "quickgelu" if clip.model_config.get("quick_gelu") else "gelu",
         "logit_scale": material.logit_scale,

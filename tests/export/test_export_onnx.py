@@ -9,9 +9,10 @@ from dataclasses import replace
 from types import SimpleNamespace
 
 import pytest
+import torch
 from safetensors.torch import load_file, save_file
 
-from figclip_cli.errors import InputError, UsageError
+from figclip_cli.errors import InputError
 from figclip_cli.export.formats import format_named
 from figclip_cli.export.formats import onnx as onnx_format
 from figclip_cli.export.material import attach, merged
@@ -67,7 +68,7 @@ def test_a_fresh_process_gives_the_adapted_models_features(made):
 
 
 def test_writing_again_gives_the_same_bytes_and_no_word(made, capfd):
-    program = next(iter(programs(made.material)))
+    program = next(iter(programs(made.material, torch.float32)))
     again = onnx_format._graph(program).SerializeToString(deterministic=True)
     assert capfd.readouterr() == ("", "")
     assert again == (made.folder / "image.onnx").read_bytes()
@@ -121,11 +122,30 @@ def test_a_tokenizer_of_its_own_is_refused():
         format_named(NAME).check(config, ExportOptions(to=(NAME,)))
 
 
-@pytest.mark.parametrize("dtype", ["fp16", "bf16"])
-def test_half_types_are_refused(dtype):
-    config = {"model": {"model_cfg": {"text_cfg": {}, "vision_cfg": {}}}}
-    with pytest.raises(UsageError, match=f"cannot be had in {dtype}"):
-        format_named(NAME).check(config, ExportOptions(to=(NAME,), dtype=dtype))
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+def test_weights_of_a_half_type_are_kept_in_it_and_computed_with_in_float32(made, tmp_path, dtype):
+    """A number that the type does not have stays what it is: nothing is rounded here."""
+    import numpy as np
+    import onnx
+    import onnxruntime
+    from onnx import TensorProto, helper, numpy_helper
+
+    weights = torch.randn(4, 3, generator=torch.Generator().manual_seed(0)).to(dtype).float().numpy()
+    odd = np.array([1.702, 1.0], np.float32)
+    node = [helper.make_node("MatMul", ["x", "w"], ["xw"]), helper.make_node("Mul", ["odd", "odd"], ["y"])]
+    shapes = {"x": (4, 4), "xw": (4, 3), "y": (2,)}
+    values = [helper.make_tensor_value_info(name, TensorProto.FLOAT, shape) for name, shape in shapes.items()]
+    tensors = [numpy_helper.from_array(weights, "w"), numpy_helper.from_array(odd, "odd")]
+    graph = helper.make_graph(node, "g", values[:1], values[1:], tensors)
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", onnx_format.OPSET)], ir_version=10)
+    onnx_format._keep_in(dtype, model.graph)
+    onnx.checker.check_model(model, full_check=True)
+    stored = {tensor.name: tensor.data_type for tensor in model.graph.initializer}
+    half = TensorProto.FLOAT16 if dtype == torch.float16 else TensorProto.BFLOAT16
+    assert stored == {"w_stored": half, "odd": TensorProto.FLOAT}
+    session = onnxruntime.InferenceSession(model.SerializeToString(), providers=["CPUExecutionProvider"])
+    product, square = session.run(None, {"x": np.eye(4, dtype=np.float32)})
+    assert np.array_equal(product, weights) and np.array_equal(square, odd * odd)
 
 
 def test_weights_over_the_limit_lie_beside_the_graph(made, tmp_path, monkeypatch):
@@ -135,6 +155,6 @@ def test_weights_over_the_limit_lie_beside_the_graph(made, tmp_path, monkeypatch
     program = SimpleNamespace(name="text")
     monkeypatch.setattr(onnx_format, "_graph", lambda _: onnx.load(made.folder / "text.onnx"))
     monkeypatch.setattr(onnx_format, "LARGEST_FILE_BYTES", 1000)
-    onnx_format._write_graph(folder, program)
+    onnx_format._write_graph(folder, program, torch.float32)
     assert (folder / "text.onnx.data").stat().st_size > 50 * (folder / "text.onnx").stat().st_size
     assert problem_of(made, folder, tmp_path) is None

@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import math
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from figclip_cli.errors import InputError, UsageError
+from figclip_cli.errors import InputError
 from figclip_cli.export.formats.format import Format, reload_program
 from figclip_cli.export.material import Material
-from figclip_cli.export.options import ExportOptions
 from figclip_cli.export.programs import Program, check_programs, programs, quiet, write_beside
 
 OPSET = 18
@@ -29,25 +28,20 @@ ids = np.array([line.ids for line in tokenizer.encode_batch(["a photo of a dog"]
 [text_features] = text.run(None, {"ids": ids})"""
 
 
-def _check(config: Mapping[str, Any], options: ExportOptions) -> None:
-    check_programs(config, options)
-    if options.dtype != "fp32":
-        # onnxruntime 1.32.0 dies of a segmentation fault as it opens float16 image towers on a CPU, and has no
-        # bfloat16 kernels there: neither could be compared.
-        said = f"--to onnx cannot be had in {options.dtype}: onnxruntime cannot open it on a CPU"
-        raise UsageError(said, "use --dtype fp32, or --to torch-export")
-
-
 def _write(folder: Path, material: Material) -> None:
-    for program in programs(material):
-        _write_graph(folder, program)
-    write_beside(folder, material, ".onnx", {"format": "figclip-onnx", "opset": OPSET})
+    # Weights of a half type are kept in it and computed with in float32: onnxruntime 1.32.0 dies of a segmentation
+    # fault as it opens image towers that compute in float16 on a CPU, and has few kernels for bfloat16 there.
+    for program in programs(material, torch.float32):
+        _write_graph(folder, program, material.dtype)
+    write_beside(folder, material, ".onnx", {"format": "figclip-onnx", "opset": OPSET}, torch.float32)
 
 
-def _write_graph(folder: Path, program: Program) -> None:
+def _write_graph(folder: Path, program: Program, dtype: torch.dtype) -> None:
     import onnx
 
     graph = _graph(program)
+    if dtype != torch.float32:
+        _keep_in(dtype, graph.graph)
     path = folder / f"{program.name}.onnx"
     if sum(len(tensor.raw_data) for tensor in graph.graph.initializer) > LARGEST_FILE_BYTES:
         location = f"{path.name}.data"
@@ -82,6 +76,26 @@ def _graph(program: Program) -> Any:
     return model
 
 
+def _keep_in(dtype: torch.dtype, graph: Any) -> None:
+    """Keep in a half type every tensor of float32 whose numbers it has, as rounded weights are, and cast it on use."""
+    from onnx import TensorProto, helper
+
+    kept = {torch.float16: TensorProto.FLOAT16, torch.bfloat16: TensorProto.BFLOAT16}[dtype]
+    casts = []
+    for tensor in graph.initializer:
+        if tensor.data_type != TensorProto.FLOAT or math.prod(tensor.dims) < 2:
+            continue
+        whole = torch.frombuffer(bytearray(tensor.raw_data), dtype=torch.float32)
+        if torch.equal(whole.to(dtype).float(), whole):
+            name = tensor.name
+            tensor.name, tensor.data_type = f"{name}_stored", kept
+            tensor.raw_data = whole.to(dtype).view(torch.uint8).numpy().tobytes()
+            casts.append(helper.make_node("Cast", [tensor.name], [name], name=f"{name}_cast", to=TensorProto.FLOAT))
+    nodes = list(graph.node)
+    del graph.node[:]
+    graph.node.extend([*casts, *nodes])
+
+
 def _strip(model: Any) -> None:
     graph = model.graph
     del model.metadata_props[:], graph.metadata_props[:], graph.value_info[:]
@@ -97,10 +111,10 @@ def _strip(model: Any) -> None:
 FORMAT = Format(
     name="onnx",
     library="onnxruntime",
-    holds="program",
+    holds="weights",
     write=_write,
     usage=lambda material: _USAGE,
     reload=reload_program("with_onnxruntime"),
     packages=("onnx", "onnxscript", "onnxruntime"),
-    check=_check,
+    check=check_programs,
 )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 from pathlib import Path
 
 import torch
@@ -9,6 +10,7 @@ import torch
 from figclip_cli.export.formats.format import Format, reload_program
 from figclip_cli.export.material import Material
 from figclip_cli.export.programs import check_programs, programs, quiet, write_beside
+from figclip_cli.files import replacing
 
 _USAGE = """import torch
 from tokenizers import Tokenizer
@@ -22,13 +24,15 @@ text_features = text(ids)"""
 
 
 def _write(folder: Path, material: Material) -> None:
-    for program in programs(material):
+    for program in programs(material, material.dtype):
         program.exported.example_inputs = None
-        # torch calls the archive's root as the file is called: a temporary name would be in it.
+        whole = io.BytesIO()  # torch does not say why a file cannot be written
         with quiet():
-            torch.export.save(program.exported, folder / f"{program.name}.pt2")
+            torch.export.save(program.exported, whole)
+        with replacing(folder / f"{program.name}.pt2") as temporary:
+            temporary.write_bytes(whole.getbuffer())
     about = {"format": "figclip-torch-export", "torch": torch.__version__.split("+")[0]}
-    write_beside(folder, material, ".pt2", about)
+    write_beside(folder, material, ".pt2", about, material.dtype)
 
 
 FORMAT = Format(
