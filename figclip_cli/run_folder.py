@@ -18,7 +18,7 @@ import msgspec
 
 from figclip_cli import __version__
 from figclip_cli.errors import InputError, UsageError
-from figclip_cli.files import clear, explaining_disk_errors, read_json, write_json
+from figclip_cli.files import canonical_json, clear, explaining_disk_errors, read_json, write_json
 from figclip_cli.run_schema import RunConfig
 
 RUN_FORMAT = "figclip-run"
@@ -200,8 +200,9 @@ class RunFolder:
         if not self.is_done:
             raise InputError(f"the {self.what} {self.path} is not finished", f"go on with {self.maker} --resume")
         try:
+            canonical_json(config).encode()
             msgspec.convert(config, self.schema or dict)
-        except msgspec.ValidationError as error:
+        except (msgspec.ValidationError, ValueError) as error:  # NaN, half a surrogate
             raise InputError(f"{self.config_file} is damaged: {error}", "is it as figclip wrote it?") from error
         return config
 

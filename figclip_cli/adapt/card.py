@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from figclip_cli.markdown import code, inline
+
 _FACTS = """| | |
 | --- | --- |
 | base model | {base} |
@@ -12,7 +14,7 @@ _FACTS = """| | |
 | activation | {activation} |
 | input | {size} x {size} pixels |
 | clips used | {used} of {annotated} annotated ({share:.1f} %), {excluded} excluded, {validation} held out |
-| subset (SHA-256 of the clip ids) | `{subset}` |
+| subset (SHA-256 of the clip ids) | {subset} |
 | {adapted} |
 | objective | {objective} |
 | contextualizer | {contextualizer} |
@@ -40,16 +42,16 @@ with its base; `figclip export` merges it into ordinary open_clip weights.
 
 def model_card(name: str, config: Mapping[str, Any], result: Mapping[str, Any]) -> str:
     """Return the card of a run from its resolved configuration and how it ended."""
-    return _CARD.format(name=name, facts=facts(config, result))
+    return _CARD.format(name=inline(name), facts=facts(config, result))
 
 
 def facts(config: Mapping[str, Any], result: Mapping[str, Any]) -> str:
     """Return the part of the card that an export's card has too: base, data, recipe and adapted modules."""
     lora, model, clips = config["lora"], config["model"], config["clips"]
     source = model["source"]
-    rows = "\n".join(f"| `{m['name']}` | {m['kind']} | {m['parameters']:,} |" for m in lora["modules"])
+    rows = "\n".join(f"| {code(m['name'])} | {inline(m['kind'])} | {m['parameters']:,} |" for m in lora["modules"])
     return _FACTS.format(
-        base=model["name"] + (f" ({source['pretrained']})" if source["pretrained"] else ""),
+        base=inline(model["name"] + (f" ({source['pretrained']})" if source["pretrained"] else "")),
         base_sha256=model["sha256"],
         activation="QuickGELU" if model["model_cfg"]["quick_gelu"] else "GELU",
         size=model["preprocess_cfg"]["size"][0],
@@ -58,14 +60,14 @@ def facts(config: Mapping[str, Any], result: Mapping[str, Any]) -> str:
         validation=clips["validation"],
         annotated=clips["annotated"],
         share=100 * clips["used"] / clips["annotated"],
-        subset=clips["sha256"],
+        subset=code(clips["sha256"]),
         adapted=_adapted(lora),
         objective=_objective(config),
         contextualizer=f"{config['contextualizer_layers']} layers" if config["contextualizer"] else "none",
         epochs=config["epochs"],
         batch_clips=config["batch_clips"],
         learning_rate=config["learning_rate"],
-        schedule=config["schedule"],
+        schedule=inline(config["schedule"]),
         seed=config["seed"],
         selected=_selected(result),
         modules=rows,

@@ -71,14 +71,24 @@ def export(
 
     chosen = _chosen(terminal, run)
     names = [name.strip() for one in to or ["open-clip"] for name in one.split(",")]
-    formats = possible_formats(chosen, reporter=terminal) if names == ["all"] else tuple(names)
-    options = ExportOptions(formats, read_scales(scale), dtype, base_name, licence, tuple(results or ()))
+    formats = possible_formats(chosen, dtype=dtype, reporter=terminal) if names == ["all"] else tuple(names)
+    options = ExportOptions(
+        formats,
+        read_scales(scale),
+        dtype,
+        base_name,
+        licence,
+        tuple(results or ()),
+        tuple(frames or own_frames(chosen, _FRAMES)),
+        prompts or own_prompts(chosen, _PROMPTS),
+    )
+    source = model_source(terminal, model, pretrained, activation) if model else None
     folders = planned_folders(chosen, options, output)
     if output is None:
         common = next(iter(folders.values()))
         terminal.default(None, common if len(folders) == 1 else common.parent, "output")
     if dry_run:
-        check(chosen, folders, options, overwrite=overwrite)
+        check(chosen, folders, options, source=source, overwrite=overwrite, reporter=terminal)
         planned = [{"folder": str(folder), "for": target.format} for target, folder in folders.items()]
         terminal.result({"would_write": planned}, text="\n".join(map(str, folders.values())))
         return
@@ -87,9 +97,7 @@ def export(
         chosen,
         folders,
         options,
-        source=model_source(terminal, model, pretrained, activation) if model else None,
-        frames=frames or own_frames(chosen, _FRAMES),
-        prompts=prompts or own_prompts(chosen, _PROMPTS),
+        source=source,
         overwrite=overwrite,
         reporter=terminal,
     ):

@@ -109,10 +109,10 @@ def _prepare(folder: Path, *, overwrite: bool) -> None:
 
 def _export(run: RunFolder, output: Path, files: Mapping[str, Path], reporter: Reporter) -> ExportSummary:
     """Export for open_clip, compared on frames and prompts of clips that were never trained on."""
-    options = ExportOptions(results=tuple(path for what, path in files.items() if what.startswith("results")))
+    results = tuple(path for what, path in files.items() if what.startswith("results"))
+    options = ExportOptions(results=results, frames=(files["test frames"],), prompts=files["test prompts"])
     folders = planned_folders(run, options, output)
-    frames, prompts = [files["test frames"]], files["test prompts"]
-    (exported,) = export(run, folders, options, frames=frames, prompts=prompts, reporter=reporter)
+    (exported,) = export(run, folders, options, reporter=reporter)
     if exported.error is not None:
         raise exported.error
     return exported

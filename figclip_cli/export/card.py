@@ -11,17 +11,18 @@ from figclip_cli.evaluate.results import Results
 from figclip_cli.export.formats import Format
 from figclip_cli.export.licences import licence_of_base
 from figclip_cli.export.material import Material
-from figclip_cli.export.options import Target
+from figclip_cli.export.options import Target, spelled
 from figclip_cli.export.verify import Comparison
+from figclip_cli.markdown import fenced, inline, one_line
 
 _CARD = """# {name}
 
 CLIP adapted on densely annotated video clips with figclip, a re-implementation of FiGCLIP (arXiv 2401.07669), for
 {library}. {what}
 
-```python
 {usage}
-```
+
+`FOLDER` is this folder.
 
 ## What it is
 
@@ -34,9 +35,7 @@ Licence of the base model: {licence}.
 
 ## How it was made
 
-```
 {commands}
-```
 
 The export was opened by {library} in a fresh process and compared with the unmerged model on {images} pictures
 ({images_from}) and {texts} texts ({texts_from}): features at unit length, logits as they are.
@@ -75,25 +74,30 @@ def export_card(
         results: Of this run at this scale.
     """
     config = material.config
-    scale = "" if target.scale == 1 else f", {target.scale:g} of the way from the base (0) to the adapted weights (1)"
+    scale = (
+        ""
+        if target.scale == 1
+        else f", {spelled(target.scale)} of the way from the base (0) to the adapted weights (1)"
+    )
     return _CARD.format(
-        name=f"{material.run.name}, {target.name}",
+        name=inline(f"{material.run.name}, {target.name}"),
         library=made.library,
         what=_WHAT[made.holds].format(scale=scale),
-        usage=made.usage(material),
+        usage=fenced(made.usage(material), "python"),
         facts=facts(config, config["result"]),
-        licence=licence_of_base(config["model"]["source"], material.options.licence),
-        results="\n".join(map(_results, results))
-        or "None were given for these weights: `figclip export --results FILE` adds them.",
-        commands="\n".join(_commands(material, target)),
+        licence=inline(licence_of_base(material.clip.source.as_dict(), material.options.licence)),
+        results="\n".join(map(_results, results)) or _NO_RESULTS,
+        commands=fenced("\n".join(map(one_line, _commands(material, target)))),
         comparison=_comparison(comparison),
         **samples,
     )
 
 
 def _results(results: Results) -> str:
+    precision = results.protocol.get("precision")
+    computed = f", computed in {inline(str(precision))}" if precision else ""
     lines = [
-        f"{results.task}, {results.dataset_id} ({results.describe_counts()}):\n",
+        f"{inline(f'{results.task}, {results.dataset_id}')} ({results.describe_counts()}){computed}:\n",
         "| metric | base | adapted | difference |",
         "| --- | ---: | ---: | ---: |",
     ]
@@ -101,15 +105,25 @@ def _results(results: Results) -> str:
         base = "" if metric.base_value is None else f"{metric.base_value:.2f}"
         error = "" if metric.delta_standard_error is None else f" ± {metric.delta_standard_error:.2f}"
         delta = "" if metric.delta is None else f"{metric.delta:+.2f}{error}"
-        lines.append(f"| {metric.name} {metric.arrow} | {base} | {metric.value:.2f} | {delta} |")
+        lines.append(f"| {inline(metric.name)} {metric.arrow} | {base} | {metric.value:.2f} | {delta} |")
     return "\n".join(lines) + "\n"
 
 
 def _commands(material: Material, target: Target) -> list[str]:
-    """Return the commands that made the run and this folder, without where the folder is."""
-    made = ["figclip", "export", f"runs/{material.run.name}", "--to", target.format]
-    made += [] if target.scale == 1 else ["--scale", f"{target.scale:g}"]
+    """Return the commands that made the run and this folder; all of the latter but where the folder is."""
+    options, source = material.options, material.clip.source
+    made = ["figclip", "export", str(material.run.path), "--to", target.format]
+    made += [] if target.scale == 1 else ["--scale", spelled(target.scale)]
     made += [] if target.dtype == "fp32" else ["--dtype", target.dtype]
+    if source.as_dict() != material.config["model"]["source"]:
+        made += ["--model", source.model]
+        made += ["--pretrained", source.pretrained] if source.pretrained else []
+        made += ["--activation", source.activation] if source.activation else []
+    made += ["--base-name", options.base_name] if options.base_name else []
+    made += [word for path in options.frames for word in ("--frames", str(path))]
+    made += ["--prompts", str(options.prompts)] if options.prompts else []
+    made += [word for path in options.results for word in ("--results", str(path))]
+    made += ["--license", options.licence] if options.licence else []
     return [shlex.join(material.command or ["figclip", "adapt"]), shlex.join(made)]
 
 

@@ -11,8 +11,8 @@ from figclip_cli.files import sha256_of_file
 from figclip_cli.run_folder import RunFolder
 
 
-def results_of_run(run: RunFolder, scale: float, files: Sequence[Path]) -> list[Results]:
-    """Return the results in ``files`` that were measured at this scale, in the order of their tasks.
+def results_of_run(run: RunFolder, scale: float, files: Sequence[Path]) -> list[tuple[Path, Results]]:
+    """Return the results in ``files`` of this scale, each with its file, in the order of their tasks.
 
     Raises:
         InputError: A file is not a results file, or its results are of another run.
@@ -25,5 +25,5 @@ def results_of_run(run: RunFolder, scale: float, files: Sequence[Path]) -> list[
         if about.get("adapter_sha256") != adapter:
             raise InputError(f"{path} does not have results of {run.path}", "evaluate with --run, or leave it out")
         if about.get("scale", 1.0) == scale:
-            found.append(results)
-    return sorted(found, key=lambda results: (results.task, results.dataset_id, results.dataset_sha256))
+            found.append((path, results))
+    return sorted(found, key=lambda pair: (pair[1].task, pair[1].dataset_id, pair[1].dataset_sha256))

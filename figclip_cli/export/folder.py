@@ -4,33 +4,63 @@ from __future__ import annotations
 
 import glob
 import os
-from collections.abc import Iterator
+import re
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 from figclip_cli.errors import UsageError
-from figclip_cli.files import clear, explaining_disk_errors, replacing, sha256_of_file
+from figclip_cli.files import clear, explaining_disk_errors, replacing, require_writable, sha256_of_file
 
 REPORT_NAME = "figclip_export.json"
 SUMS_NAME = "SHA256SUMS"
 _UNFIT = ".unfit"
 
 
-def check_folder(folder: Path, *, overwrite: bool) -> None:
-    """Refuse a folder that must not be replaced, before work is spent on it.
+def check_folder(folder: Path, *, overwrite: bool, inputs: Iterable[Path] = ()) -> None:
+    """Refuse a folder that must not be made or replaced, before work is spent on it.
+
+    Args:
+        inputs: What is read; it must not lie in the folder.
 
     Raises:
-        UsageError: It is there, and either ``overwrite`` is false or it is not an export of figclip.
+        UsageError: It is there, and either ``overwrite`` is false, or it is not an export of figclip, or holds what
+            figclip did not write or what is read now; or it lies in an export.
+        MachineError: It cannot be written there.
     """
     name = folder.name
     if name in ("", "..") or not name.isprintable():
         raise UsageError(f"{folder} is no name for a new folder", "name a folder that is not there yet")
+    _refuse_inside(folder, inputs)
+    require_writable(folder.parent / f"{name}.tmp")
     if not os.path.lexists(folder) or _is_empty(folder):
         return
     if not overwrite:
         raise UsageError(f"{folder} already exists", "pass --overwrite to replace it, or choose another name")
     if folder.is_symlink() or not (folder / REPORT_NAME).is_file():
         raise UsageError(f"{folder} is not an export of figclip, and is left alone", "choose another name")
+    foreign = _foreign(folder)
+    if foreign:
+        raise UsageError(f"{folder} holds {foreign[0]}, which figclip did not write", "move it, or choose another name")
+
+
+def _refuse_inside(folder: Path, inputs: Iterable[Path]) -> None:
+    whole = folder.resolve()
+    around = next((parent for parent in whole.parents if (parent / REPORT_NAME).is_file()), None)
+    if around is not None:
+        raise UsageError(f"{folder} would lie in the export {around}", "choose another folder")
+    for path in inputs:
+        if path.resolve().is_relative_to(whole):
+            raise UsageError(f"{folder} holds {path}, which is read", "choose another folder")
+
+
+def _foreign(folder: Path) -> list[str]:
+    """Return the files of an export that are not in its list of hashes; what Python leaves there does not count."""
+    sums = folder / SUMS_NAME
+    listed = {line.partition("  ")[2] for line in sums.read_text("utf-8").splitlines()} if sums.is_file() else set()
+    found = [path.relative_to(folder) for path in folder.rglob("*") if not path.is_dir()]
+    own = {SUMS_NAME, *listed}
+    return sorted(str(path) for path in found if path.as_posix() not in own and "__pycache__" not in path.parts)
 
 
 def _is_empty(folder: Path) -> bool:
@@ -49,7 +79,8 @@ def folder_in_the_making(folder: Path) -> Iterator[Path]:
     partial = folder.with_name(f".{folder.name}.{os.getpid()}.tmp")
     with explaining_disk_errors(folder):
         for left in folder.parent.glob(f".{glob.escape(folder.name)}.*.tmp"):
-            if not _is_alive(left.name.split(".")[-2]):
+            made = re.fullmatch(r"(?:old\.)?(\d{1,9})\.tmp", left.name.removeprefix(f".{folder.name}."))
+            if made is not None and not _is_alive(int(made[1])):
                 clear(left)
         partial.mkdir(parents=True)
     try:
@@ -59,11 +90,11 @@ def folder_in_the_making(folder: Path) -> Iterator[Path]:
         clear(partial)
 
 
-def _is_alive(pid: str) -> bool:
+def _is_alive(pid: int) -> bool:
     """Return whether a process of this number runs; another user's does."""
     try:
-        os.kill(int(pid), 0)
-    except (ValueError, ProcessLookupError):
+        os.kill(pid, 0)
+    except ProcessLookupError:
         return False
     except OSError:
         return True
@@ -75,7 +106,12 @@ def give_name(partial: Path, folder: Path) -> None:
     old = folder.with_name(f".{folder.name}.old.{os.getpid()}.tmp")
     if os.path.lexists(folder):
         folder.rename(old)
-    partial.rename(folder)
+    try:
+        partial.rename(folder)
+    except BaseException:
+        if old.exists() and not os.path.lexists(folder):
+            old.rename(folder)
+        raise
     clear(old)
 
 

@@ -23,18 +23,23 @@ def licence_of_base(source: Mapping[str, Any], given: str | None) -> str:
     """Return what is known of the licence of a base model.
 
     Args:
-        source: ``model``, ``pretrained`` and ``activation``, as in a run's configuration.
+        source: ``model``, ``pretrained`` and ``activation``, as in a run's configuration: where the base is now.
         given: What the user says.
     """
     if given:
         return given
+    from open_clip import list_pretrained_tags_by_model
+
     tag = source.get("pretrained") or ""
-    known = next((text for start, text in _TAGS.items() if tag.startswith(start)), None)
-    return known or _stated_in(Path(source["model"]) / "README.md") or _UNKNOWN
+    if tag in list_pretrained_tags_by_model(source["model"]):
+        return next((text for start, text in _TAGS.items() if tag.startswith(start)), _UNKNOWN)
+    return _stated_in(Path(source["model"]) / "README.md") or _UNKNOWN
 
 
 def _stated_in(card: Path) -> str | None:
     """Return the licence in the front matter of a model card, as the hubs read it."""
+    if not card.is_file():
+        return None
     try:
         with card.open(encoding="utf-8") as file:
             front = _FRONT_MATTER.match(file.read(_LONGEST_CARD_BYTES))

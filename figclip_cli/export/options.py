@@ -7,7 +7,8 @@ from pathlib import Path
 
 from figclip_cli.errors import UsageError, nearest
 
-FORMATS = ("open-clip", "transformers", "peft", "loralib", "onnx", "torch-export", "contextualizer")
+CONTEXTUALIZER = "contextualizer"
+FORMATS = ("open-clip", "transformers", "peft", "loralib", "onnx", "torch-export", CONTEXTUALIZER)
 DTYPES = ("fp32", "bf16", "fp16")
 
 
@@ -22,6 +23,8 @@ class ExportOptions:
         base_name: What an adapter's folder calls its base model; None for what the run started from.
         licence: Licence of the base, where its own files do not say.
         results: Results of ``figclip evaluate`` for the model card.
+        frames: Frames files to compare on; seeded pictures otherwise.
+        prompts: A prompts file with texts to compare on, beside the built-in ones.
 
     Raises:
         UsageError: A value that cannot be meant.
@@ -33,6 +36,8 @@ class ExportOptions:
     base_name: str | None = None
     licence: str | None = None
     results: tuple[Path, ...] = ()
+    frames: tuple[Path, ...] = ()
+    prompts: Path | None = None
 
     def __post_init__(self) -> None:
         for name in self.to:
@@ -52,13 +57,9 @@ class ExportOptions:
     @property
     def targets(self) -> tuple[Target, ...]:
         """What is asked for, by scale and then by format."""
-        # A contextualizer has no weights of the base to interpolate with.
-        return tuple(
-            Target(name, scale, self.dtype)
-            for scale in self.scales
-            for name in self.to
-            if name != "contextualizer" or scale == self.scales[0]
-        )
+        made = [Target(name, scale, self.dtype) for scale in self.scales for name in self.to if name != CONTEXTUALIZER]
+        # It has no base to interpolate with, and was trained on the features of the adapted tower.
+        return tuple(made + ([Target(CONTEXTUALIZER, 1.0, self.dtype)] if CONTEXTUALIZER in self.to else []))
 
 
 @dataclass(frozen=True)
@@ -78,8 +79,13 @@ class Target:
     @property
     def name(self) -> str:
         """Name of the folder: the format, with whatever is not the default."""
-        scale = "" if self.scale == 1 or self.format == "contextualizer" else f"-scale-{self.scale:g}"
+        scale = "" if self.scale == 1 else f"-scale-{spelled(self.scale)}"
         return self.format + scale + ("" if self.dtype == "fp32" else f"-{self.dtype}")
+
+
+def spelled(scale: float) -> str:
+    """Return a scale with as many digits as tell it from every other one."""
+    return repr(abs(scale)).removesuffix(".0")
 
 
 def read_scales(text: str) -> tuple[float, ...]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 
@@ -65,10 +66,11 @@ def clips_of_frames(features: Tensor, contextualizer: VideoContextualizer) -> Te
 
 def largest_differences(reference: Outputs, found: Mapping[str, Tensor]) -> dict[str, float]:
     """Return the largest absolute difference by kind, of features at unit length and of logits as they are."""
-    return {
-        kind: float((_comparable(kind, values) - _comparable(kind, found[kind])).abs().max())
-        for kind, values in reference.items()
-    }
+    return {kind: _largest(_comparable(kind, one), _comparable(kind, found[kind])) for kind, one in reference.items()}
+
+
+def _largest(one: Tensor, other: Tensor) -> float:
+    return float((one - other).abs().max()) if one.shape == other.shape else math.inf
 
 
 def _comparable(kind: str, values: Tensor) -> Tensor:

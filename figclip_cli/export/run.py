@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
-from figclip_cli.errors import FigclipError, UsageError
+from figclip_cli.errors import InputError, UsageError
 from figclip_cli.export.card_results import results_of_run
 from figclip_cli.export.folder import check_folder, unfit
 from figclip_cli.export.formats import Format, format_named
@@ -36,8 +36,6 @@ def export(
     options: ExportOptions,
     *,
     source: ModelSource | None = None,
-    frames: Sequence[Path] = (),
-    prompts: Path | None = None,
     overwrite: bool = False,
     reporter: Reporter = SILENT,
 ) -> Iterator[ExportSummary]:
@@ -47,8 +45,6 @@ def export(
         run: A finished run.
         folders: As :func:`planned_folders` returns them. Each gets its name only once it is whole and compared.
         source: Where the base model is now, if it moved.
-        frames: Frames files to compare on; seeded pictures otherwise.
-        prompts: A prompts file with texts to compare on, beside the built-in ones.
 
     Yields:
         A summary of each. One that is over its bound is called ``NAME.unfit``, and the next ones are made all the same.
@@ -58,10 +54,11 @@ def export(
         InputError: The run, its base, the frames or the prompts are not usable; likewise.
         VerificationError: A library cannot open what was written for it.
     """
-    formats = check(run, folders, options, overwrite=overwrite)
+    formats = check(run, folders, options, source=source, overwrite=overwrite)
     base = load_base(run, source=source, reporter=reporter)
-    session = Session(run, options, base, draw_samples(base.preprocess.size, frames=frames, prompts=prompts), formats)
-    for scale in options.scales:
+    samples = draw_samples(base.preprocess.size, frames=options.frames, prompts=options.prompts)
+    session = Session(run, options, base, samples, formats)
+    for scale in dict.fromkeys(target.scale for target in folders):
         wanted = [target for target in folders if target.scale == scale]
         with session.at(scale) as (material, references):
             for target in wanted:
@@ -71,7 +68,13 @@ def export(
 
 
 def check(
-    run: RunFolder, folders: Mapping[Target, Path], options: ExportOptions, *, overwrite: bool
+    run: RunFolder,
+    folders: Mapping[Target, Path],
+    options: ExportOptions,
+    *,
+    source: ModelSource | None = None,
+    overwrite: bool = False,
+    reporter: Reporter = SILENT,
 ) -> dict[str, Format]:
     """Refuse what cannot be done, before anything is loaded; return the formats by name.
 
@@ -85,22 +88,31 @@ def check(
     formats = {target.format: format_named(target.format) for target in folders}
     for made in formats.values():
         made.check(config, options)
-    results_of_run(run, options.scales[0], options.results)
+    used = {path for target in folders for path, _ in results_of_run(run, target.scale, options.results)}
+    for path in options.results:
+        if path not in used:
+            reporter.warn(f"{path} goes on no card: its results are of another scale")
+    named = source or ModelSource(**config["model"]["source"])
+    base = [Path(name) for name in (named.model, named.pretrained) if name and Path(name).exists()]
+    inputs = [run.path, *base, *options.results, *options.frames, *([options.prompts] if options.prompts else [])]
     for folder in folders.values():
-        check_folder(folder, overwrite=overwrite)
-        check_folder(unfit(folder), overwrite=True)
-        if run.path.resolve().is_relative_to(folder.resolve()):
-            raise UsageError(f"{folder} holds the run {run.path}", "choose another folder")
+        check_folder(folder, overwrite=overwrite, inputs=inputs)
+        check_folder(unfit(folder), overwrite=True, inputs=inputs)
     return formats
 
 
-def possible_formats(run: RunFolder, *, reporter: Reporter = SILENT) -> tuple[str, ...]:
-    """Return the formats that a run can be had in on this machine; say which are left out, and why."""
+def possible_formats(run: RunFolder, *, dtype: str = "fp32", reporter: Reporter = SILENT) -> tuple[str, ...]:
+    """Return the formats that a run can be had in on this machine; say which are left out, and why.
+
+    Raises:
+        InputError: The run is not usable.
+        UsageError: The type is not known.
+    """
     config, possible = run.load_config(), []
     for name in FORMATS:
         try:
-            format_named(name).check(config, ExportOptions((name,)))
+            format_named(name).check(config, ExportOptions((name,), dtype=dtype))
             possible.append(name)
-        except FigclipError as error:
+        except (InputError, UsageError) as error:
             reporter.warn(f"{name} is left out: {error.message}")
     return tuple(possible)

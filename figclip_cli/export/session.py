@@ -40,7 +40,7 @@ from figclip_cli.export.references import (
 )
 from figclip_cli.export.samples import Samples
 from figclip_cli.export.verify import Comparison, compare, reloaded
-from figclip_cli.files import replacing, write_json
+from figclip_cli.files import clear, replacing, write_json
 from figclip_cli.models.adapted import load_contextualizer
 from figclip_cli.models.clip import Clip
 from figclip_cli.run_folder import RunFolder
@@ -143,13 +143,15 @@ class Session:
             problem, changed = comparison.problem, material.changed
             about = self._samples.describe()
             write_json(partial / REPORT_NAME, _report(target, made, material, comparison, about, changed))
-            results = results_of_run(self._run, target.scale, self._options.results)
+            results = [found for _, found in results_of_run(self._run, target.scale, self._options.results)]
             _write_text(partial / CARD_NAME, export_card(material, target, made, comparison, about, results))
             if problem is not None:
                 _write_text(partial / "UNFIT", f"Do not use this: {problem}.\n")
             write_sums(partial)
             place = folder if problem is None else unfit(folder)
             give_name(partial, place)
+            if problem is None:
+                clear(unfit(folder))  # of an earlier export, and checked to be one
         return ExportSummary(target, place, comparison, changed, len(material.state))
 
     @contextmanager

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+import dataclasses
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
 from pathlib import Path
@@ -35,14 +36,14 @@ class Weights:
     Attributes:
         place: Where they are from.
         tensors: By name; open_clip's names for a model folder or a run, the file's own for a file.
-        dtype: The coarsest type they are stored in.
+        dtypes: The type that each is stored in; of those that go by other names there, the coarsest.
         facts: What else decides what they compute. Empty for a file.
         may_differ: Names, with q, k and v apart, of what an adaptation changed; None where nothing is known of one.
     """
 
     place: Path
     tensors: Mapping[str, Tensor]
-    dtype: torch.dtype
+    dtypes: Mapping[str, torch.dtype]
     facts: Mapping[str, Any] = field(default_factory=dict)
     may_differ: frozenset[str] | None = None
 
@@ -121,36 +122,39 @@ def read_weights(place: Path, *, activation: str | None = None) -> Weights:
         raise InputError(f"{place} does not exist", "name a model folder, a run folder or a file of weights")
     if not place.is_dir():
         stored = open_weights(place)
-        return Weights(place, stored.read(), _coarsest(stored))
+        return Weights(place, stored.read(), _dtypes(stored, stored.headers))
     if _is_run(place):
         run = RunFolder(place)
         clip = attach_run(load_base(run), run)
         merge_lora(clip.model)
         config = run.load_config()
         allowed = _adapted(config["lora"], clip.model.state_dict(), config["learn_temperature"])
-        return Weights(place, clip.model.state_dict(), torch.float32, _facts(clip), allowed)
+        state = clip.model.state_dict()
+        return Weights(place, state, dict.fromkeys(state, torch.float32), _facts(clip), allowed)
     source = ModelSource(str(place), activation=activation)
     clip, resolved = load_clip(source), resolve(source)
-    dtype = _coarsest(resolved.stored or open_weights(resolved.weights))
     state = clip.model.state_dict()
-    return Weights(place, state, dtype, _facts(clip), _allowed_by_report(place, state))
+    dtypes = _dtypes(resolved.stored or open_weights(resolved.weights), state)
+    return Weights(place, state, dtypes, _facts(clip), _allowed_by_report(place, state))
 
 
 def _facts(clip: Clip) -> dict[str, Any]:
-    """Return what two forms of one model must agree in; the defaults are open_clip's."""
-    vision, text = clip.model_config["vision_cfg"], clip.model_config["text_cfg"]
-    return {
-        "quick_gelu": clip.model_config["quick_gelu"],
-        "context_length": clip.context_length,
-        "image head_width": vision.get("head_width", 64),
-        "text heads": text.get("heads", 8),
-        **clip.preprocess.as_dict(),
-    }
+    """Return everything that decides what a model computes from its tensors, with open_clip's defaults filled in."""
+    from open_clip.model import CLIPTextCfg, CLIPVisionCfg
+
+    config = clip.model_config
+    vision = dataclasses.asdict(CLIPVisionCfg(**config["vision_cfg"]))
+    text = dataclasses.asdict(CLIPTextCfg(**config["text_cfg"]))
+    facts = {"quick_gelu": config["quick_gelu"], "multimodal_cfg": config.get("multimodal_cfg")}
+    facts |= {f"vision_cfg.{key}": value for key, value in vision.items()}
+    facts |= {f"text_cfg.{key}": value for key, value in text.items()}
+    return {**facts, **{f"preprocess_cfg.{key}": value for key, value in clip.preprocess.as_dict().items()}}
 
 
-def _coarsest(stored: StoredWeights) -> torch.dtype:
-    dtypes = {header.dtype for header in stored.headers.values() if header.dtype.is_floating_point}
-    return max(dtypes, key=lambda dtype: torch.finfo(dtype).eps, default=torch.float32)
+def _dtypes(stored: StoredWeights, names: Iterable[str]) -> dict[str, torch.dtype]:
+    known = {name: header.dtype for name, header in stored.headers.items() if header.dtype.is_floating_point}
+    coarsest = max(known.values(), key=lambda dtype: torch.finfo(dtype).eps, default=torch.float32)
+    return {name: known.get(name, coarsest) for name in names}
 
 
 def _is_run(folder: Path) -> bool:
@@ -219,7 +223,8 @@ def diff_weights(first: Weights, second: Weights, *, only: Sequence[str] = ()) -
         for (part, one), (_, other) in pairs:
             expected = any(fnmatchcase(part, pattern) for pattern in only) if only else part in may
             if not torch.equal(one.double(), other.double()):
-                found.append(_difference((part, name), one, other, (first.dtype, second.dtype), expected))
+                stored = (first.dtypes[name], second.dtypes[name])
+                found.append(_difference((part, name), one, other, stored, expected))
     return WeightsDiff(
         tuple(found),
         len(alike),

@@ -133,6 +133,8 @@ def unusable(path: Path, why: str, error: Exception | None = None, hint: str = _
 def first_line(error: Exception) -> str:
     """Return the beginning of another library's message, on one line and of printable letters."""
     text = " ".join(str(error).split()) or type(error).__name__
+    if "weights_only" in text:  # torch would go on to advise how to run what is in it
+        return "it holds more than tensors, which is not read"
     return "".join(letter if letter.isprintable() else "?" for letter in text)[:300]
 
 

@@ -49,7 +49,11 @@ def craft_run(template, folder, model, *, rank=2, alpha=6.0, targets=ALL_TARGETS
     }
     folder.mkdir(parents=True)
     (folder / "config.json").write_text(json.dumps(config))
-    save_tensors(folder / "adapter.safetensors", state, {})
+    stated = {key: value for key, value in config["lora"].items() if key != "modules"}
+    config["learn_temperature"] = temperature is not None
+    (folder / "config.json").write_text(json.dumps(config))
+    metadata = {"lora": stated, "base_sha256": clip.sha256}
+    save_tensors(folder / "adapter.safetensors", state, metadata)
     (folder / "DONE").touch()
     return RunFolder(folder)
 

@@ -46,8 +46,20 @@ def one_export():
     """Write one export: ``one_export(run, folder, to="open-clip", scale=0.5)`` gives its summary."""
     from figclip_cli.export import ExportOptions, export, planned_folders
 
-    def write(run, folder, *, to="open-clip", scale=1.0, dtype="fp32", results=(), licence=None, **others):
-        options = ExportOptions((to,), (scale,), dtype, None, licence, tuple(results))
+    def write(
+        run,
+        folder,
+        *,
+        to="open-clip",
+        scale=1.0,
+        dtype="fp32",
+        results=(),
+        licence=None,
+        frames=(),
+        prompts=None,
+        **others,
+    ):
+        options = ExportOptions((to,), (scale,), dtype, None, licence, tuple(results), tuple(frames), prompts)
         (summary,) = export(run, planned_folders(run, options, folder), options, **others)
         return summary
 

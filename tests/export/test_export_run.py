@@ -255,14 +255,34 @@ def test_an_existing_export_is_kept_until_the_new_one_is_proven(
     folder = shutil.copytree(exported.folder, tmp_path / "out")
     with pytest.raises(UsageError, match="already exists"):
         one_export(finished_run, folder)
-    (folder / "marker").touch()
+    (folder / "README.md").write_text("marker")
     with monkeypatch.context() as patch:
         patch.setattr(session_module, "write_sums", lambda _: (_ for _ in ()).throw(KeyboardInterrupt))
         with pytest.raises(KeyboardInterrupt):
             one_export(finished_run, folder, overwrite=True)
-    assert (folder / "marker").exists()
+    assert (folder / "README.md").read_text() == "marker"
     one_export(finished_run, folder, overwrite=True)
-    assert not (folder / "marker").exists() and [path.name for path in tmp_path.iterdir()] == ["out"]
+    assert (folder / "README.md").read_text() != "marker" and [path.name for path in tmp_path.iterdir()] == ["out"]
+
+
+def test_files_that_figclip_did_not_write_or_reads_now_are_never_lost(one_export, exported, finished_run, tmp_path):
+    folder = shutil.copytree(exported.folder, tmp_path / "out")
+    (folder / "__pycache__").mkdir()
+    (folder / "__pycache__" / "x.pyc").touch()  # what Python leaves does not count
+    (folder / "notes.txt").write_text("mine")
+    with pytest.raises(UsageError, match="holds notes.txt, which figclip did not write"):
+        one_export(finished_run, folder, overwrite=True)
+    (folder / "notes.txt").unlink()
+    with pytest.raises(UsageError, match="which is read"):
+        one_export(finished_run, folder, overwrite=True, source=ModelSource(str(folder)))
+    with pytest.raises(UsageError, match="would lie in the export"):
+        one_export(finished_run, folder / "inner")
+    unfit = shutil.copytree(exported.folder, tmp_path / "new.unfit")
+    (unfit / "notes.txt").write_text("mine")
+    with pytest.raises(UsageError, match="holds notes.txt"):
+        one_export(finished_run, tmp_path / "new")
+    for left in (".X.backup.tmp", ".X.99999999999999999999.tmp"):  # of somebody else
+        (tmp_path / left).mkdir()
 
 
 def test_only_exports_are_ever_replaced(one_export, finished_run, tmp_path):
@@ -293,6 +313,13 @@ def test_only_exports_are_ever_replaced(one_export, finished_run, tmp_path):
 def test_options_that_cannot_be_meant_are_refused(options, said):
     with pytest.raises(UsageError, match=said):
         ExportOptions(**options)
+
+
+def test_every_scale_has_a_folder_of_its_own_and_the_contextualizer_has_none():
+    options = ExportOptions(to=("open-clip", "contextualizer"), scales=(0.1, 0.1000000001, 0.9999999, -0.0))
+    names = [target.name for target in options.targets]
+    assert names == [f"open-clip-scale-{x}" for x in ("0.1", "0.1000000001", "0.9999999", "0")] + ["contextualizer"]
+    assert options.targets[-1].scale == 1.0
 
 
 def test_scales_are_read_from_one_flag():
@@ -349,9 +376,13 @@ def lying_runs():
     yield put("lora", "rank", "2"), "Expected `int`"
     yield put("lora", "rank", True), "Expected `int`"
     yield put("lora", "rank", -1), ">= 0"
-    yield put("lora", "rank", 3), "has shape"
-    yield put("lora", "targets", ["q"]), "does not fit the model"
-    yield put("lora", "targets", ["x"]), "LoRA targets"
+    yield put("lora", "rank", 3), "made by another run"
+    yield put("lora", "rank", 10**9), "made by another run"
+    yield put("lora", "alpha", 1.0), "made by another run"
+    yield put("lora", "alpha", float("nan")), "is damaged"
+    yield put("lora", "targets", ["q"]), "made by another run"
+    yield put("learn_temperature", True), "logit_scale was learned"
+    yield put("model", "name", "\ud800"), "is damaged"
     yield put("lora", "modules", [1]), "Expected `object`"
     yield put("model", "sha256", "0" * 64), "is not the base model"
     yield put("model", "sha256", "../x"), "damaged"
@@ -375,6 +406,30 @@ def test_a_run_that_lies_is_refused_in_one_line_and_nothing_is_written(
     with pytest.raises((InputError, UsageError), match=said) as caught:
         one_export(RunFolder(folder), tmp_path / "out")
     assert "\n" not in caught.value.message and [path.name for path in tmp_path.iterdir()] == ["run"]
+
+
+def test_a_contextualizer_that_lies_is_refused_in_one_line(one_export, finished_run, tmp_path):
+    from figclip_cli.models.tensors import load_tensors, save_tensors
+
+    folder = shutil.copytree(finished_run.path, tmp_path / "run")
+    state, metadata = load_tensors(folder / "contextualizer.safetensors", "contextualizer")
+    sizes = metadata["config"]
+    for lie in ({}, {"config": 1}, {"config": {**sizes, "width": 64}}, {"config": {**sizes, "layers": 10**9}}):
+        save_tensors(folder / "contextualizer.safetensors", state, lie)
+        with pytest.raises(InputError, match="does not hold what it says") as caught:
+            one_export(RunFolder(folder), tmp_path / "out", to="contextualizer")
+        assert "\n" not in caught.value.message and [path.name for path in tmp_path.iterdir()] == ["run"]
+
+
+def test_names_from_elsewhere_cannot_break_the_card(here, one_export, finished_run, tmp_path):
+    folder = shutil.copytree(finished_run.path, tmp_path / "run")
+    config = json.loads((folder / "config.json").read_text())
+    config["model"]["name"] = "a\n```\n# b | c"
+    (folder / "config.json").write_text(json.dumps(config))
+    summary = one_export(RunFolder(folder), tmp_path / "out", to="loralib", licence="MIT\n\n# Evil")
+    card = (summary.folder / "README.md").read_text()
+    assert "# Evil" not in card.splitlines() and not any(line.startswith("# b") for line in card.splitlines())
+    assert card.count("\n```") % 2 == 0 or "````" in card
 
 
 def test_a_damaged_adapter_is_refused_in_one_line(here, one_export, finished_run, tmp_path):

@@ -21,7 +21,7 @@ BLOCKS = "visual.transformer.resblocks"
 
 
 def weights(**tensors):
-    return Weights("a place", tensors, torch.float32)
+    return Weights("a place", tensors, dict.fromkeys(tensors, torch.float32))
 
 
 def changed_copy(folder, to, change):
@@ -96,6 +96,31 @@ def test_another_activation_is_a_difference_though_no_tensor_differs(exported_he
     assert found.tensors == () and found.unexpected == "quick_gelu is True in one and False in the other"
 
 
+@pytest.mark.parametrize(
+    ("part", "key", "value"),
+    [("vision_cfg", "pool_type", "avg"), ("text_cfg", "no_causal_mask", True), ("text_cfg", "pool_type", "first")],
+)
+def test_another_way_of_computing_is_a_difference_though_no_tensor_differs(exported_here, tmp_path, part, key, value):
+    copy = shutil.copytree(exported_here, tmp_path / "copy")
+    config = json.loads((copy / "open_clip_config.json").read_text())
+    config["model_cfg"][part][key] = value
+    (copy / "open_clip_config.json").write_text(json.dumps(config))
+    found = diff_weights(read_weights(exported_here), read_weights(copy))
+    assert found.tensors == () and f"{part}.{key}" in found.unexpected
+
+
+def test_the_two_folder_forms_of_one_model_do_not_differ(exported_here, finished_run, tmp_path):
+    from crafted_run import material_of
+
+    from figclip_cli.export.formats.transformers import write_transformers_folder
+
+    material, _, _ = material_of(finished_run, compared=False)
+    (tmp_path / "folder").mkdir()
+    write_transformers_folder(tmp_path / "folder", material)
+    found = diff_weights(read_weights(exported_here), read_weights(tmp_path / "folder"))
+    assert found.tensors == () and found.facts == {} and found.unexpected is None
+
+
 def test_rounding_to_a_half_type_is_told_from_a_change(exported_here, tmp_path):
     def halve(tensors):
         tensors.update({name: tensor.to(torch.bfloat16) for name, tensor in tensors.items()})
@@ -109,6 +134,20 @@ def test_rounding_to_a_half_type_is_told_from_a_change(exported_here, tmp_path):
 
     shifted = changed_copy(half, tmp_path / "shifted", shift)
     assert "visual.proj" in diff_weights(read_weights(exported_here), read_weights(shifted)).unexpected
+
+
+def test_a_change_of_a_float32_tensor_is_not_taken_for_the_rounding_of_another(exported_here, tmp_path):
+    def one_of_them(tensors):
+        tensors["visual.proj"] = tensors["visual.proj"].to(torch.bfloat16)
+
+    def shift(tensors):
+        one_of_them(tensors)
+        tensors["ln_final.weight"][0] += 1e-3
+
+    first = changed_copy(exported_here, tmp_path / "first", one_of_them)
+    second = changed_copy(exported_here, tmp_path / "second", shift)
+    (one,) = diff_weights(read_weights(first), read_weights(second)).tensors
+    assert one.name == "ln_final.weight" and not one.by_rounding
 
 
 def test_files_are_compared_by_their_own_names(finished_run, tmp_path):

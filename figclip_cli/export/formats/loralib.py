@@ -19,6 +19,7 @@ from figclip_cli.export.material import Material
 from figclip_cli.export.options import ExportOptions
 from figclip_cli.export.tensor_file import write_tensors
 from figclip_cli.files import write_json
+from figclip_cli.markdown import one_line
 from figclip_cli.models.lora.config import ATTENTION_PARTS
 
 CONFIG_NAME = "loralib_config.json"
@@ -39,6 +40,7 @@ from safetensors.torch import load_file
 
 # BASE: {base} as an open_clip folder; figclip export RUN --to open-clip --scale 0 writes it
 model, _, preprocess = open_clip.create_model_and_transforms("local-dir:BASE")
+model = model.eval()
 config, state = json.load(open("FOLDER/{config}")), load_file("FOLDER/{weights}")
 for row in config["modules"]:
     layer = getattr(loralib, row["kind"])(**row["arguments"])
@@ -137,7 +139,7 @@ def _write(folder: Path, material: Material) -> None:
 
 def _usage(material: Material) -> str:
     base = material.options.base_name or material.config["model"]["name"]
-    usage = _USAGE.format(base=base, config=CONFIG_NAME, weights=WEIGHTS_NAME)
+    usage = _USAGE.format(base=one_line(base), config=CONFIG_NAME, weights=WEIGHTS_NAME)
     return usage + (_TEMPERATURE_USAGE if temperature_tensors(material) else "")
 
 

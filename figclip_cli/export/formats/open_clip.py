@@ -13,7 +13,7 @@ from figclip_cli.models.source import CONFIG_NAME, WEIGHTS_NAME
 _USAGE = """import open_clip
 
 model, _, preprocess = open_clip.create_model_and_transforms("local-dir:FOLDER")
-tokenizer = open_clip.get_tokenizer("local-dir:FOLDER")
+model, tokenizer = model.eval(), open_clip.get_tokenizer("local-dir:FOLDER")
 image_features = model.encode_image(preprocess(picture)[None])
 text_features = model.encode_text(tokenizer(["a photo of a dog"]))"""
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,7 @@ from figclip_cli.export.material import Material
 from figclip_cli.export.options import ExportOptions
 from figclip_cli.export.tensor_file import write_tensors
 from figclip_cli.files import write_json
+from figclip_cli.markdown import one_line
 from figclip_cli.models.source import CONFIG_NAME as OPEN_CLIP_CONFIG_NAME
 from figclip_cli.models.transformers_clip import transformers_name
 
@@ -70,10 +72,9 @@ def base_name(material: Material) -> str | None:
     """Return where the base model is for transformers: as the user says, or the folder the run started from."""
     if material.options.base_name:
         return material.options.base_name
-    started_from = str(material.config["model"]["source"]["model"])
-    folder = Path(started_from)
+    folder = Path(material.clip.source.model).absolute()
     is_transformers = (folder / "config.json").is_file() and not (folder / OPEN_CLIP_CONFIG_NAME).exists()
-    return started_from if is_transformers else None
+    return str(folder) if is_transformers else None
 
 
 def adapter_tensors(material: Material) -> dict[str, Tensor]:
@@ -97,8 +98,8 @@ def _usage(material: Material) -> str:
     base = material.options.base_name  # a path of this machine means nothing on a card
     return _USAGE.format(
         imports="from safetensors.torch import load_file\n" if learned else "",
-        remark="" if base else _BASE_REMARK.format(name=material.config["model"]["name"]),
-        base=f'"{base or "BASE"}"',
+        remark="" if base else _BASE_REMARK.format(name=one_line(material.config["model"]["name"])),
+        base=json.dumps(base or "BASE"),
         temperature=_TEMPERATURE_USAGE if learned else "",
     )
 
