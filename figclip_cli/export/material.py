@@ -22,6 +22,11 @@ from figclip_cli.run_folder import RunFolder
 _DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 
 
+def is_cast(name: str, tensor: Tensor) -> bool:
+    """Return whether a tensor is written in the type that was asked for."""
+    return tensor.is_floating_point() and name not in (TEMPERATURE, "logit_bias")
+
+
 @dataclass(frozen=True)
 class Material:
     """One model to be written.
@@ -82,14 +87,15 @@ class Material:
     def cast(self, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """Return copies in name order, floating-point ones in :attr:`dtype`, each with memory of its own.
 
+        The temperature stays float32: it is one number, and rounding its logarithm would move every logit.
+
         Raises:
             VerificationError: A value does not fit the type: float16 ends at 65,504.
         """
         cast = {}
         for name in sorted(tensors):
             tensor = tensors[name].detach().cpu()
-            dtype = self.dtype if tensor.is_floating_point() else tensor.dtype
-            cast[name] = tensor.to(dtype, copy=True).contiguous()
+            cast[name] = tensor.to(self.dtype if is_cast(name, tensor) else tensor.dtype, copy=True).contiguous()
             if not bool(torch.isfinite(cast[name]).all()):
                 raise VerificationError(f"{name} does not fit {self.options.dtype}", "export with --dtype bf16 or fp32")
         return cast

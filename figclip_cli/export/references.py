@@ -10,7 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from figclip_cli.export.material import Material
+from figclip_cli.export.material import Material, is_cast
 from figclip_cli.export.samples import Samples
 from figclip_cli.models.clip import Clip
 from figclip_cli.models.contextualizer import VideoContextualizer
@@ -122,7 +122,7 @@ def rounded_outputs(clip: Clip, state: Mapping[str, Tensor], samples: Samples, d
     """Return a model's outputs with its weights rounded to a type, computed in float32; its weights are put back."""
     kept = {name: tensor.clone() for name, tensor in state.items()}
     try:
-        clip.model.load_state_dict({name: rounded(tensor, dtype) for name, tensor in kept.items()})
+        clip.model.load_state_dict(rounded(kept, dtype))
         return clip_outputs(clip, samples)
     finally:
         clip.model.load_state_dict(kept)
@@ -132,15 +132,15 @@ def rounded_adapter_outputs(adapted: Clip, samples: Samples, dtype: torch.dtype)
     """Return an unmerged model's outputs with its adapter alone rounded; the adapter is put back."""
     kept = adapter_state(adapted.model)
     try:
-        load_adapter_state(adapted.model, {name: rounded(tensor, dtype) for name, tensor in kept.items()})
+        load_adapter_state(adapted.model, rounded(kept, dtype))
         return clip_outputs(adapted, samples)
     finally:
         load_adapter_state(adapted.model, kept)
 
 
-def rounded(tensor: Tensor, dtype: torch.dtype) -> Tensor:
-    """Return the tensor rounded to a type, in its own type."""
-    return tensor.to(dtype).to(tensor.dtype) if tensor.is_floating_point() else tensor
+def rounded(tensors: Mapping[str, Tensor], dtype: torch.dtype) -> dict[str, Tensor]:
+    """Return tensors with the numbers that they have after a cast, in their own types."""
+    return {name: one.to(dtype).to(one.dtype) if is_cast(name, one) else one for name, one in tensors.items()}
 
 
 def roundoff(dtype: torch.dtype) -> float:
@@ -161,7 +161,7 @@ def contextualizer_reference(material: Material, frames: Tensor) -> Reference:
         return Reference(outputs, {}, None, 1.0, roundoff(material.dtype))
     twin = VideoContextualizer(contextualizer.config).eval()
     state = contextualizer.state_dict()
-    twin.load_state_dict({name: rounded(tensor, material.dtype) for name, tensor in state.items()})
+    twin.load_state_dict(rounded(state, material.dtype))
     expected = contextualizer_outputs(twin, frames)
     cast = largest_differences(outputs, expected)
     return Reference(outputs, cast, expected, 1.0, roundoff(material.dtype))

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import math
 import os
 import subprocess
 import sys
@@ -96,9 +95,6 @@ def compare(reference: Reference, found: Mapping[str, Tensor]) -> Comparison:
     # A base that was stored in the half type loses nothing by the cast; what was added to it does.
     roundoff = reference.roundoff / MAX_DIFFERENCE
     bounds = {k: max(CAST_FACTOR * cast[k], roundoff * bound) + bound if cast else bound for k, bound in tight.items()}
-    if cast and "logits" in bounds:  # what is stored, and rounded, is the logarithm of the scale
-        scale = reference.logit_scale
-        bounds["logits"] += reference.roundoff * abs(math.log(scale)) * scale
     from_cast = None if reference.expected is None else largest_differences(reference.expected, found)
     return Comparison(largest_differences(reference.adapted, found), bounds, cast, from_cast, tight)
 

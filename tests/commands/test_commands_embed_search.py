@@ -130,7 +130,7 @@ def test_search_says_what_is_not_ok_and_ends_with_4(typed, lab):
     with h5py.File(lab / "torn.h5", "r+") as file:
         begin, end = file["jpeg_offsets"][1:3]
         file["jpeg_bytes"][begin:end] = 0
-        file.attrs["content_sha256"] = "0" * 64  # what is kept of the sound file is not of this one
+        file.attrs.modify("content_sha256", b"0" * 64)  # what is kept of the sound file is not of this one
     output = typed("search", QUERY, "torn.h5", "--base-only", "--no-cache")
     assert output.returncode == 4 and "5 of 6 clips" in output.stdout
     assert "1 of 6 clips are not complete, the first is v_clip0000000_seg_0_10" in said(output)

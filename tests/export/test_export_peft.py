@@ -17,6 +17,7 @@ from figclip_cli.export import ExportOptions
 from figclip_cli.export.formats import format_named
 from figclip_cli.export.formats.peft import CONFIG_NAME, TEMPERATURE_NAME, WEIGHTS_NAME, adapter_config, base_name
 from figclip_cli.export.verify import compare, reloaded
+from figclip_cli.models.source import ModelSource
 
 
 @pytest.fixture(scope="module")
@@ -83,8 +84,8 @@ def test_the_base_is_named_as_the_user_says_or_as_the_folder_it_was(crafted, bas
     material = crafted[0]
     named = dataclasses.replace(material, options=ExportOptions(base_name="openai/clip-vit-base-patch32"))
     assert adapter_config(named)["base_model_name_or_path"] == "openai/clip-vit-base-patch32"
-    model = {**material.config["model"], "source": {"model": str(base), "pretrained": None, "activation": None}}
-    assert base_name(dataclasses.replace(material, config={**material.config, "model": model})) == str(base)
+    started_there = dataclasses.replace(material.clip, source=ModelSource(str(base)))
+    assert base_name(dataclasses.replace(material, clip=started_there)) == str(base)
     assert base_name(material) is None
 
 

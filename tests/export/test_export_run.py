@@ -111,7 +111,8 @@ def test_half_precision_is_cast_after_merging_and_told_apart_from_it(
     summary = one_export(finished_run, tmp_path / "out", dtype=dtype)
     kind = {"fp16": torch.float16, "bf16": torch.bfloat16}[dtype]
     whole, half = weights(exported.folder), weights(summary.folder)
-    assert all(torch.equal(half[name], tensor.to(kind)) for name, tensor in whole.items())
+    assert half.pop("logit_scale").dtype == torch.float32  # one number, on which every logit hangs
+    assert all(torch.equal(tensor, whole[name].to(kind)) for name, tensor in half.items())
     comparison = summary.comparison
     assert comparison.from_cast["image"] < 1e-6 < comparison.cast_alone["image"]
     assert 1e-5 < comparison.differences["image"] <= comparison.bounds["image"]

@@ -124,6 +124,7 @@ def test_weights_are_cast_and_the_configuration_says_so(made, crafted, tmp_path,
     monkeypatch.setattr(transformers_format, "write_tokenizer_files", lambda *_: None)
     made.write(tmp_path, dataclasses.replace(crafted[0], options=ExportOptions(dtype=dtype)))
     state = load_file(tmp_path / "model.safetensors")
+    assert state.pop("logit_scale").dtype == torch.float32  # one number, on which every logit hangs
     assert {tensor.dtype for tensor in state.values()} == {getattr(torch, name)}
     assert json.loads((tmp_path / "config.json").read_text())["torch_dtype"] == name
 
