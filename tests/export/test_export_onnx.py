@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import json
 import shutil
 from dataclasses import replace
@@ -10,18 +9,14 @@ from types import SimpleNamespace
 
 import pytest
 import torch
-from safetensors.torch import load_file, save_file
+from program_exports import by_the_card, found_in, made_of, problem_of
 
 from figclip_cli.errors import InputError
 from figclip_cli.export.formats import format_named
 from figclip_cli.export.formats import onnx as onnx_format
-from figclip_cli.export.material import attach, merged
 from figclip_cli.export.options import ExportOptions
 from figclip_cli.export.programs import programs
-from figclip_cli.export.references import Reference, clip_outputs
-from figclip_cli.export.samples import draw_samples
 from figclip_cli.export.verify import compare, reloaded
-from figclip_cli.models.adapted import load_base
 
 NAME = "onnx"
 FILES = ("image.onnx", "text.onnx", "config.json", "tokenizer.json")
@@ -31,35 +26,7 @@ for _package in ("onnx", "onnxscript", "onnxruntime"):
 
 @pytest.fixture(scope="module")
 def made(finished_run, tmp_path_factory):
-    """One folder, what it was made of, and what it must give."""
-    base = load_base(finished_run)
-    state = {name: tensor.clone() for name, tensor in base.model.state_dict().items()}
-    samples = draw_samples(32)
-    base_outputs = clip_outputs(base, samples)
-    adapted = attach(base, state, finished_run, 1.0)
-    outputs = clip_outputs(adapted, samples)
-    material = merged(finished_run, ExportOptions(to=(NAME,)), 1.0, adapted, state, None)
-    folder = tmp_path_factory.mktemp(NAME)
-    format_named(NAME).write(folder, material)
-    reference = Reference(outputs, {}, None, material.logit_scale, 2.0**-24)
-    return SimpleNamespace(
-        folder=folder, material=material, base_outputs=base_outputs, samples=samples, reference=reference
-    )
-
-
-def found_in(made, folder, tmp_path):
-    """Run the program that opens the folder, in this process."""
-    spec = importlib.util.spec_from_file_location("opened", format_named(NAME).reload)
-    program = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(program)
-    save_file({"images": made.samples.images.contiguous()}, tmp_path / "in")
-    (tmp_path / "texts").write_text(json.dumps(list(made.samples.texts)))
-    program.main(str(folder), str(tmp_path / "in"), str(tmp_path / "texts"), str(tmp_path / "out"), "")
-    return load_file(tmp_path / "out")
-
-
-def problem_of(made, folder, tmp_path):
-    return compare(made.reference, found_in(made, folder, tmp_path)).problem
+    return made_of(finished_run, tmp_path_factory.mktemp(NAME), NAME)
 
 
 def test_a_fresh_process_gives_the_adapted_models_features(made):
@@ -86,13 +53,13 @@ def test_a_wrong_mean_is_found(made, tmp_path):
     config = json.loads((folder / "config.json").read_text())
     config["preprocess"]["mean"] = [0.5, 0.5, 0.5]
     (folder / "config.json").write_text(json.dumps(config))
-    assert "image features" in problem_of(made, folder, tmp_path)
+    assert "image features" in problem_of(made, folder)
 
 
 def test_a_lost_adapter_is_found(made, tmp_path):
     """The folder against the base's features: the same difference, seen from the other side."""
     lost = replace(made.reference, adapted=made.base_outputs)
-    said = compare(lost, found_in(made, made.folder, tmp_path)).problem
+    said = compare(lost, found_in(made, made.folder)).problem
     assert said is not None and "image features" in said
 
 
@@ -104,7 +71,7 @@ def test_a_fixed_batch_is_found(made, tmp_path):
     graph.graph.input[0].type.tensor_type.shape.dim[0].dim_value = 2
     onnx.save(graph, folder / "image.onnx")
     with pytest.raises(Exception, match="invalid dimensions"):
-        problem_of(made, folder, tmp_path)
+        problem_of(made, folder)
 
 
 def test_the_tokenizer_file_gives_open_clips_ids(made):
@@ -157,4 +124,15 @@ def test_weights_over_the_limit_lie_beside_the_graph(made, tmp_path, monkeypatch
     monkeypatch.setattr(onnx_format, "LARGEST_FILE_BYTES", 1000)
     onnx_format._write_graph(folder, program, torch.float32)
     assert (folder / "text.onnx.data").stat().st_size > 50 * (folder / "text.onnx").stat().st_size
-    assert problem_of(made, folder, tmp_path) is None
+    assert problem_of(made, folder) is None
+
+
+def test_the_lines_on_the_card_do_what_they_say(made):
+    pixels = torch.linspace(-1, 1, 2 * 3 * 32 * 32).view(2, 3, 32, 32)
+    names = by_the_card(made, pixels=pixels.numpy())
+    model = made.material.clip.model
+    with torch.no_grad():
+        image = model.encode_image(pixels)
+        text = model.encode_text(made.material.clip.tokenizer(["a photo of a dog"]))
+    for feature, expected in (("image_features", image), ("text_features", text)):
+        assert torch.allclose(torch.as_tensor(names[feature]), expected, atol=1e-5)

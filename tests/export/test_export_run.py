@@ -61,6 +61,19 @@ def test_open_clip_opens_it_and_gives_the_adapted_models_features(exported, fini
     assert exported.comparison.differences["image"] < MAX_DIFFERENCE
 
 
+def test_the_lines_on_the_card_do_what_they_say(exported, finished_run, noise):
+    from PIL import Image
+
+    card = (exported.folder / "README.md").read_text()
+    lines = card.split("```python\n")[1].split("```")[0].replace("FOLDER", str(exported.folder))
+    names = {"picture": Image.fromarray(noise[0].numpy())}
+    exec(lines, names)
+    adapted = attach_run(load_base(finished_run), finished_run)
+    assert not names["model"].training
+    assert torch.allclose(names["image_features"], adapted.encode_frames(noise[:1]), atol=1e-5)
+    assert torch.allclose(names["text_features"], adapted.encode_texts(["a photo of a dog"]), atol=1e-5)
+
+
 def test_the_folder_says_activation_preprocessing_and_how_close_it_came(exported):
     config = json.loads((exported.folder / "open_clip_config.json").read_text())
     assert config["model_cfg"]["quick_gelu"] is True
