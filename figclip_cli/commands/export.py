@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -16,6 +17,7 @@ if TYPE_CHECKING:
     from rich.table import Table
 
     from figclip_cli.export import ExportSummary
+    from figclip_cli.export.options import Target
     from figclip_cli.run_folder import RunFolder
 
 _CARD = "Model card"
@@ -89,8 +91,7 @@ def export(
         terminal.default(None, common if len(folders) == 1 else common.parent, "output")
     if dry_run:
         check(chosen, folders, options, source=source, overwrite=overwrite, reporter=terminal)
-        planned = [{"folder": str(folder), "for": target.format} for target, folder in folders.items()]
-        terminal.result({"would_write": planned}, text="\n".join(map(str, folders.values())))
+        _print_planned(terminal, folders)
         return
     made = []
     for summary in make(
@@ -104,6 +105,11 @@ def export(
         terminal.info(f"{summary.target.name}: {summary.folder}")
         made.append(summary)
     _print(terminal, made)
+
+
+def _print_planned(terminal: Terminal, folders: Mapping[Target, Path]) -> None:
+    planned = [{"folder": str(folder), "for": target.format} for target, folder in folders.items()]
+    terminal.result({"would_write": planned}, text="\n".join(map(str, folders.values())))
 
 
 def _chosen(terminal: Terminal, run: Path | None) -> RunFolder:
