@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING
 from rich import box
 from rich.table import Table
 
+from figclip_cli import markdown
+
 if TYPE_CHECKING:
     from figclip_cli.adapt import AdaptSummary
     from figclip_cli.evaluate.results import Metric, Results
@@ -23,8 +25,7 @@ def table(title: str, *columns: str, numbers_from: int = 1) -> Table:
 
 def one_line(text: str, *, longest: int | None = None) -> str:
     """Return text on one line without control characters, cut where it is longer than ``longest``."""
-    plain = "".join(letter if letter.isprintable() else " " for letter in text)
-    line = " ".join(plain.split())
+    line = markdown.one_line(text)
     return line if longest is None or len(line) <= longest else f"{line[: longest - 1]}…"
 
 

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from figclip_cli.files import replacing, write_json
+from figclip_cli.files import write_json, write_text
 from figclip_cli.models.tokens import END, START, clip_vocabulary
 
 if TYPE_CHECKING:
@@ -32,9 +32,8 @@ def write_tokenizer_files(folder: Path, context_length: int) -> None:
     document["model"]["merges"] = [" ".join(merge) for merge in merges]  # every version reads them so
     write_json(folder / "tokenizer.json", document)
     write_json(folder / "vocab.json", dict(vocabulary))
-    with replacing(folder / "merges.txt") as temporary:
-        lines = ["#version: 0.2", *document["model"]["merges"]]
-        temporary.write_text("".join(f"{line}\n" for line in lines), encoding="utf-8")
+    lines = ["#version: 0.2", *document["model"]["merges"]]
+    write_text(folder / "merges.txt", "".join(f"{line}\n" for line in lines))
     write_json(folder / "special_tokens_map.json", _SPECIAL_TOKENS)
     settings = {
         "tokenizer_class": "CLIPTokenizer",

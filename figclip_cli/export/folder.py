@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from figclip_cli.errors import UsageError
-from figclip_cli.files import clear, explaining_disk_errors, replacing, require_writable, sha256_of_file
+from figclip_cli.files import clear, explaining_disk_errors, require_writable, sha256_of_file, write_text
 
 REPORT_NAME = "figclip_export.json"
 SUMS_NAME = "SHA256SUMS"
@@ -124,5 +124,4 @@ def write_sums(folder: Path) -> None:
     """Write ``SHA256SUMS`` over every other file, as ``sha256sum --check SHA256SUMS`` reads it."""
     files = sorted(path for path in folder.rglob("*") if path.is_file() and path.name != SUMS_NAME)
     lines = [f"{sha256_of_file(path)}  {path.relative_to(folder).as_posix()}\n" for path in files]
-    with replacing(folder / SUMS_NAME) as temporary:
-        temporary.write_text("".join(lines), encoding="utf-8")
+    write_text(folder / SUMS_NAME, "".join(lines))

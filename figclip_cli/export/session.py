@@ -40,7 +40,7 @@ from figclip_cli.export.references import (
 )
 from figclip_cli.export.samples import Samples
 from figclip_cli.export.verify import Comparison, compare, reloaded
-from figclip_cli.files import clear, replacing, write_json
+from figclip_cli.files import clear, write_json, write_text
 from figclip_cli.models.adapted import load_contextualizer
 from figclip_cli.models.clip import Clip
 from figclip_cli.run_folder import RunFolder
@@ -144,9 +144,9 @@ class Session:
             about = self._samples.describe()
             write_json(partial / REPORT_NAME, _report(target, made, material, comparison, about, changed))
             results = [found for _, found in results_of_run(self._run, target.scale, self._options.results)]
-            _write_text(partial / CARD_NAME, export_card(material, target, made, comparison, about, results))
+            write_text(partial / CARD_NAME, export_card(material, target, made, comparison, about, results))
             if problem is not None:
-                _write_text(partial / "UNFIT", f"Do not use this: {problem}.\n")
+                write_text(partial / "UNFIT", f"Do not use this: {problem}.\n")
             write_sums(partial)
             place = folder if problem is None else unfit(folder)
             give_name(partial, place)
@@ -165,11 +165,6 @@ class Session:
             write_base = made.base_writer or write_open_clip_folder
             write_base(Path(scratch), replace(material, state=self._state, options=options))
             yield Path(scratch)
-
-
-def _write_text(path: Path, text: str) -> None:
-    with replacing(path) as temporary:
-        temporary.write_text(text, encoding="utf-8")
 
 
 def _report(

@@ -12,7 +12,7 @@ from figclip_cli.export.formats.format import Format, reload_program
 from figclip_cli.export.material import Material
 from figclip_cli.export.options import ExportOptions
 from figclip_cli.export.tensor_file import write_tensors
-from figclip_cli.files import replacing, write_json
+from figclip_cli.files import write_json, write_text
 from figclip_cli.models import contextualizer as module
 
 _USAGE = """import json, sys
@@ -44,8 +44,7 @@ def _write(folder: Path, material: Material) -> None:
         "layout": "[video, event 1, its T frames, ..., event P, its T frames]",
     }
     write_json(folder / "config.json", config)
-    with replacing(folder / "contextualizer.py") as temporary:
-        temporary.write_text(inspect.getsource(module), encoding="utf-8")
+    write_text(folder / "contextualizer.py", inspect.getsource(module))
 
 
 FORMAT = Format(
