@@ -82,6 +82,7 @@ def retrieval(
     **values: Any,
 ) -> None:
     """Text-to-video and video-to-text retrieval: R@1/5/10, MdR, MnR and more of base, adapted and the difference."""
+    from figclip_cli.evaluate.contextual_reading import refuse_misfit
     from figclip_cli.evaluate.datasets.captions import read_captions
     from figclip_cli.evaluate.encoders import Encoding
     from figclip_cli.evaluate.retrieval import TASK, evaluate_retrieval_at, level_of
@@ -89,11 +90,12 @@ def retrieval(
 
     scored: ScoredModelOptions = options_from(ScoredModelOptions, values)
     output_options: OutputOptions = options_from(OutputOptions, values)
+    options: RetrievalOptions = options_from(RetrievalOptions, values)
     chosen = choose_run(terminal, scored)
     plan = options_from(ScaleOptions, values).plan(chosen, base_only=scored.base_only)
     captions = terminal.default(captions, _default_captions(), "captions")
     inputs = (captions, ids, frames or Path("frames.h5"), videos, scored.model, scored.pretrained)
-    output = output_options.choose(terminal, "retrieval", captions.stem, chosen, inputs, plan)
+    output = output_options.choose(terminal, "retrieval", options.named(captions.stem), chosen, inputs, plan)
     asked = read_captions(
         captions,
         level=level.value,
@@ -104,6 +106,7 @@ def retrieval(
     )
     plan.check(TASK, asked.sha256, METRIC_NAMES, level=level_of(asked))
     protocol = options_from(ProtocolOptions, values).resolve(paragraphs=asked.is_paragraph)
+    refuse_misfit(options.features, chosen, protocol, scales=plan.scales)
     opened = open_frames(terminal, frames, videos)
     clip = load_scored(terminal, chosen, scored)
     evaluations = evaluate_retrieval_at(
@@ -113,7 +116,7 @@ def retrieval(
         asked,
         encoding=Encoding(protocol, output_options.cache_folder(), terminal),
         run=chosen,
-        options=options_from(RetrievalOptions, values),
+        options=options,
     )
     finish(terminal, evaluations, output, output_options, plan)
 

@@ -39,7 +39,7 @@ def compositional(
         typer.Option(
             "--benchmark",
             help="sugarcrepe, aro-vg-relation, aro-vg-attribution, aro-coco-order, aro-flickr-order, vl-checklist, "
-            "winoground, valse, velociti, or prompts, which are negatives of your own.",
+            "winoground, valse, velociti; prompts: the negatives of your prompts; choices: tests of your own.",
             rich_help_panel=_DATA,
         ),
     ] = "prompts",
@@ -60,6 +60,7 @@ def compositional(
     """Right text against wrong ones: accuracy by part, relation and kind of base, adapted and the difference."""
     from figclip_cli.evaluate.compositional import TASK, evaluate_compositional_at
     from figclip_cli.evaluate.compositional_numbers import metric_names
+    from figclip_cli.evaluate.contextual_reading import refuse_misfit
     from figclip_cli.evaluate.datasets.compositional import read_compositional, require_benchmark
     from figclip_cli.evaluate.encoders import Encoding
 
@@ -74,11 +75,13 @@ def compositional(
             raise UsageError(f"--benchmark {benchmark} needs --annotations", "its files, or the folder that has them")
         annotations = [terminal.default(None, Path("prompts.jsonl"), "annotations")]
     inputs = (annotations, images, frames or Path("frames.h5"), videos, scored.model, scored.pretrained)
-    output = output_options.choose(terminal, benchmark, annotations[0].resolve().stem, chosen, inputs, plan)
+    named = options.named(annotations[0].resolve().stem)
+    output = output_options.choose(terminal, benchmark, named, chosen, inputs, plan)
     items = read_compositional(benchmark, annotations, seed=options.order_seed)
     plan.check(TASK, items.sha256, metric_names(items))
     _check_pixels(items.uses, benchmark, images, frames or videos)
     protocol = options_from(ProtocolOptions, values).resolve()
+    refuse_misfit(options.features, chosen, protocol, scales=plan.scales, uses_images=items.uses == "images")
     if items.uses == "images" and "num_frames" in protocol.changed:
         raise UsageError(f"--num-frames is for clips, --benchmark {benchmark} is about images", "leave it out")
     opened = open_frames(terminal, frames, videos) if items.uses == "clips" else None

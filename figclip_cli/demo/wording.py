@@ -23,6 +23,11 @@ _SHAPE_WORDS = {
     "diamond": ("diamond", "rhombus"),
     "cross": ("cross", "plus sign"),
 }
+_ACCESSORY_WORDS = {
+    "hat": ("with a hat", "wearing a hat", "in a hat"),
+    "scarf": ("with a scarf", "wearing a scarf", "in a scarf"),
+    "flag": ("with a flag", "carrying a flag", "holding a flag"),
+}
 _COLOUR_WORDS = {"purple": ("purple", "violet"), "orange": ("orange", "amber")}
 _ARTICLES = ("", "the ", "a ")
 _SCENE_WORDS = {
@@ -36,6 +41,7 @@ _DIRECTION_WORDS = {
     "left": ("left", "to the left", "leftwards"),
     "right": ("right", "to the right", "rightwards"),
     "up": ("up", "upwards", "to the top"),
+    "down": ("down", "downwards", "to the bottom"),
 }
 _MANNER_WORDS = {"slowly": ("slowly", "at a slow pace"), "quickly": ("quickly", "at high speed")}
 # Senses that mean the same but that no clip is planned with, and the planned sense it is easily taken for.
@@ -45,7 +51,13 @@ _SYNONYMS = {
     "chase.01": ("pursue.01",),
     "flee.01": ("escape.01", "run.02"),
     "hit.01": ("strike.01", "punch.01"),
+    "carry.01": ("lug.01", "transport.01"),
+    "ride.01": ("straddle.01",),
+    "shake.01": ("rock.01",),
+    "throw.01": ("fling.01", "toss.01", "hurl.01"),
+    "catch.01": ("intercept.01", "grab.01"),
     "lift.01": ("hoist.01",),
+    "lower.01": ("sink.01",),
     "climb.01": ("ascend.01",),
     "jump.03": ("hop.01", "leap.03"),
 }
@@ -55,7 +67,13 @@ _MISTAKEN_FOR = {
     "chase.01": "flee.01",
     "flee.01": "chase.01",
     "hit.01": "push.01",
-    "lift.01": "climb.01",
+    "carry.01": "lift.01",
+    "ride.01": "carry.01",
+    "shake.01": "push.01",
+    "throw.01": "catch.01",
+    "catch.01": "throw.01",
+    "lift.01": "lower.01",
+    "lower.01": "lift.01",
     "climb.01": "jump.03",
     "jump.03": "climb.01",
 }
@@ -86,7 +104,10 @@ class Annotator:
     def name(self, actor: Actor) -> str:
         """Return the noun phrase for an actor, without article."""
         colour = self._word(_COLOUR_WORDS.get(actor.colour, (actor.colour,)), "colour", actor.name)
-        return f"{colour} {self._word(_SHAPE_WORDS[actor.shape], 'shape', actor.name)}"
+        plain = f"{colour} {self._word(_SHAPE_WORDS[actor.shape], 'shape', actor.name)}"
+        if not actor.accessory:
+            return plain
+        return f"{plain} {self._word(_ACCESSORY_WORDS[actor.accessory], 'accessory', actor.name)}"
 
     def phrase(self, actor: Actor) -> str:
         """Return the noun phrase for an actor, with the article this annotator uses, if any."""

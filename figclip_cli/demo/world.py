@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from figclip_cli.demo.dense_captions import write_dense_captions
+from figclip_cli.demo.naming import write_naming
 from figclip_cli.demo.render import draw_clip, write_mp4
 from figclip_cli.demo.scenario import SPLITS, ClipPlan, plan_clip
 from figclip_cli.demo.vidsitu_folder import annotate, write_vidsitu_folder
@@ -25,7 +26,8 @@ class WorldFiles:
     Attributes:
         videos: Folder of mp4 files, by split.
         annotations: ``vsann_SPLIT_lb.json``, by split.
-        captions: ``captions_test.csv``: what is to be seen in each test clip, but not what happens.
+        captions: ``captions_SPLIT.csv`` of ``valid`` and ``test``, by split: what is to be seen, but not what happens.
+        naming: ``naming_SPLIT.jsonl`` of the same, by split: choices that ask for colours, shapes and the like alone.
         vidsitu: Folder as VidSitu publishes its annotation, with all annotators of ``valid`` and ``test``.
         dense: ``dense/SPLIT.json``, by split: segments of each clip and a sentence for each, in ActivityNet's format.
         dense_second: ``dense/SPLIT_2.json`` of ``valid`` and ``test``, by split: the same told by someone else.
@@ -33,7 +35,8 @@ class WorldFiles:
 
     videos: dict[str, Path]
     annotations: dict[str, Path]
-    captions: Path
+    captions: dict[str, Path]
+    naming: dict[str, Path]
     vidsitu: Path
     dense: dict[str, Path]
     dense_second: dict[str, Path]
@@ -57,21 +60,27 @@ def write_world(folder: Path, *, seed: int, counts: Mapping[str, int], reporter:
     plans = {split: [plan_clip(seed, split, number) for number in range(count)] for split, count in counts.items()}
     videos = {split: folder / "videos" / split for split in plans}
     annotations = {split: folder / f"vsann_{split}_lb.json" for split in plans}
-    todo = [(plan, videos[split] / f"{plan.clip_id}.mp4") for split in plans for plan in plans[split]]
-    for path in videos.values():
-        path.mkdir(parents=True, exist_ok=True)
-    # Threads suffice: most of the time is ffmpeg's.
-    with reporter.track("draw clips", len(todo), "clips") as progress, ThreadPoolExecutor(2) as pool:
-        for _ in pool.map(lambda item: write_mp4(item[1], draw_clip(item[0])), todo):
-            progress.advance()
+    captions = {split: folder / f"captions_{split}.csv" for split in plans if split != "train"}
+    naming = {split: folder / f"naming_{split}.jsonl" for split in captions}
+    _draw([(plan, videos[split] / f"{plan.clip_id}.mp4") for split in plans for plan in plans[split]], reporter)
     for split, of_split in plans.items():
         write_json(annotations[split], [annotate(plan) for plan in of_split])
         write_json(folder / f"vseg_split_{split}_lb.json", [plan.clip_id for plan in of_split])
         write_vidsitu_folder(folder / "vidsitu", split, of_split)
-    captions = folder / "captions_test.csv"
-    _write_captions(captions, plans.get("test", []))
+    for split, path in captions.items():
+        _write_captions(path, plans[split])
+        write_naming(naming[split], plans[split])
     dense, second = _write_dense(folder / "dense", plans)
-    return WorldFiles(videos, annotations, captions, folder / "vidsitu", dense, second)
+    return WorldFiles(videos, annotations, captions, naming, folder / "vidsitu", dense, second)
+
+
+def _draw(todo: Sequence[tuple[ClipPlan, Path]], reporter: Reporter) -> None:
+    for path in {path.parent for _, path in todo}:
+        path.mkdir(parents=True, exist_ok=True)
+    # Threads suffice: encoding, half of the work, is done without the interpreter's lock.
+    with reporter.track("draw clips", len(todo), "clips") as progress, ThreadPoolExecutor(2) as pool:
+        for _ in pool.map(lambda item: write_mp4(item[1], draw_clip(item[0])), todo):
+            progress.advance()
 
 
 def _write_dense(folder: Path, plans: Mapping[str, Sequence[ClipPlan]]) -> tuple[dict[str, Path], dict[str, Path]]:

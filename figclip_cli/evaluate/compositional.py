@@ -11,6 +11,7 @@ import numpy.typing as npt
 import torch
 
 from figclip_cli.evaluate.compositional_numbers import CompositionalNumbers, Scored
+from figclip_cli.evaluate.contextual_reading import contextualizer_for, reading_facts
 from figclip_cli.evaluate.datasets.choices import Choice, Compositional, Look
 from figclip_cli.evaluate.encoders import WHOLE, Encoder, Encoding
 from figclip_cli.evaluate.evaluation import Evaluation
@@ -28,6 +29,7 @@ from figclip_cli.evaluate.metrics.exact_scores import exact_scores
 from figclip_cli.evaluate.results import Results
 from figclip_cli.evaluate.task_options import CompositionalOptions
 from figclip_cli.evaluate.visuals import ImageFiles, StoredClips, VisualFeatures
+from figclip_cli.evaluate.visuals.contextual import Contextualizer
 from figclip_cli.models.clip import Clip
 from figclip_cli.models.text_features import TextFeatures
 from figclip_cli.run_folder import RunFolder
@@ -89,16 +91,19 @@ def evaluate_compositional_at(
         source.reader.require_events(benchmark.events_per_clip)
     wanted = list(dict.fromkeys(_look(look) for choice in benchmark.choices for look in choice.looks))
     looks, missing = split_present(source, wanted)
+    reader = contextualizer_for(
+        options.features, run, clip, source, looks, encoding.protocol, scales=scales, reporter=encoding.reporter
+    )
 
     def score(encoder: Encoder, found: VisualFeatures) -> _Made:
         choices = _with_looks(benchmark.choices, found.looks)
         texts = encoder.texts([text for choice in choices for text in choice.texts])
         return _Made(_score(choices, found, texts), len(texts.overlong))
 
-    scores = score_models(clip, run, encoding, source, looks, score, scales)
+    scores = score_models(clip, run, encoding, source, looks, score, scales, reader)
     missing |= failed_names(scores.first)
     return [
-        _evaluation(source, benchmark, encoding, options, scores.first, missing, tested)
+        _evaluation(source, benchmark, encoding, options, scores.first, missing, tested, reader)
         for tested in scores.evaluations()
     ]
 
@@ -111,6 +116,7 @@ def _evaluation(
     first: VisualFeatures,
     missing: Mapping[str, str],
     tested: Sequence[Tested[_Made]],
+    reader: Contextualizer | None,
 ) -> Evaluation:
     choices = _with_looks(benchmark.choices, first.looks)
     scored = {one.label: one.made.scored for one in tested}
@@ -128,6 +134,7 @@ def _evaluation(
         protocol={
             **encoding.protocol.as_dict(),
             **_choices_made(benchmark, table, scored, options),
+            **reading_facts(reader),
             **_pixels(source),
             "looks_sha256": first.sha256,
             "overlong_texts": tested[-1].made.overlong,
@@ -198,6 +205,5 @@ def _choices_made(
             for model, one in scored.items()
         },
         "scores": SCORES,
-        "contextualizer": False,
         "bootstrap_draws": table.resampling.draws,
     }

@@ -16,7 +16,8 @@ from torch import Tensor
 from figclip_cli.errors import UsageError
 from figclip_cli.evaluate.curve_scales import scale_text
 from figclip_cli.evaluate.protocols import Protocol
-from figclip_cli.evaluate.visuals import VisualFeatures, visual_features
+from figclip_cli.evaluate.visuals import StoredClips, VisualFeatures, visual_features
+from figclip_cli.evaluate.visuals.contextual import Contextualizer, contextual_features
 from figclip_cli.evaluate.visuals.source import LookSource
 from figclip_cli.files import sha256_of_file
 from figclip_cli.models.adapted import attach_run
@@ -55,6 +56,7 @@ class Encoder:
         about: Name and hashes, for the result.
         seeds: Seeds that its weights depend on.
         scale: How far it goes from the base (0) to the adapted weights (1), in weight space (arXiv 2109.01903).
+        contextualizer: Reads the frames of clips; None pools them as the protocol says.
     """
 
     label: str
@@ -63,6 +65,7 @@ class Encoder:
     about: dict[str, Any]
     seeds: dict[str, int]
     scale: float = 0.0
+    contextualizer: Contextualizer | None = None
 
     @property
     def said(self) -> str:
@@ -71,8 +74,19 @@ class Encoder:
         return f"{self.label} at {scale_text(self.scale)}" if partial else self.label
 
     def looks(self, source: LookSource, looks: Sequence[Any]) -> VisualFeatures:
-        """Return features of distinct looks, pooled as the protocol says."""
+        """Return features of distinct looks, pooled as the protocol says, or tokens of a contextualizer."""
         protocol = self.encoding.protocol
+        if self.contextualizer is not None:
+            assert isinstance(source, StoredClips)
+            return contextual_features(
+                self.clip,
+                self.contextualizer,
+                source,
+                looks,
+                precision=protocol.precision,
+                cache=self.encoding.cache,
+                reporter=self.encoding.reporter,
+            )
         return visual_features(
             self.clip,
             source,
@@ -113,12 +127,19 @@ class Encoder:
 
 
 def encoders(
-    clip: Clip, run: RunFolder | None, encoding: Encoding, scales: Sequence[float] = WHOLE
+    clip: Clip,
+    run: RunFolder | None,
+    encoding: Encoding,
+    scales: Sequence[float] = WHOLE,
+    contextualizer: Contextualizer | None = None,
 ) -> Iterator[Encoder]:
     """Yield the base model, and then the run attached to it at each scale: drop each before taking the next.
 
     At scale 0 that is the base again. The last one is attached in place, the others to a copy, so that there are never
     more than two models where each is dropped in time.
+
+    Args:
+        contextualizer: The run's, where it is to read the clips of the adapted model, whole (scale 1).
     """
     about = {"name": clip.name, "sha256": clip.sha256, "pretrained": clip.source.pretrained or "local"}
     yield Encoder(BASE, clip, encoding, about, {})
@@ -127,10 +148,18 @@ def encoders(
     for number, scale in enumerate(scales, start=1):
         if len(scales) > 1:
             encoding.reporter.info(f"scale {scale_text(scale)}: {number} of {len(scales)}")
-        yield _adapted(clip, run, encoding, scale, in_place=number == len(scales))
+        yield _adapted(clip, run, encoding, scale, contextualizer, in_place=number == len(scales))
 
 
-def _adapted(clip: Clip, run: RunFolder, encoding: Encoding, scale: float, *, in_place: bool) -> Encoder:
+def _adapted(
+    clip: Clip,
+    run: RunFolder,
+    encoding: Encoding,
+    scale: float,
+    contextualizer: Contextualizer | None,
+    *,
+    in_place: bool,
+) -> Encoder:
     config, scale = run.load_config(), float(scale)  # a whole number would go by another key in the feature store
     name = run.name if scale == 1.0 else f"{run.name} at {scale_text(scale)}"
     if scale > 0.0:
@@ -138,8 +167,11 @@ def _adapted(clip: Clip, run: RunFolder, encoding: Encoding, scale: float, *, in
         model = clip.model if in_place else copy.deepcopy(clip.model)
         clip = attach_run(dataclasses.replace(clip, model=model), run, scale=scale)
     about = {"name": name, "adapter_sha256": sha256_of_file(run.adapter_file), "scale": scale}
+    if contextualizer is not None:
+        name = f"{name} with contextualizer"
+        about |= {"name": name, "contextualizer_sha256": contextualizer.sha256}
     named = dataclasses.replace(clip, name=name)
-    return Encoder(ADAPTED, named, encoding, about, {"adapt": config["seed"]}, scale)
+    return Encoder(ADAPTED, named, encoding, about, {"adapt": config["seed"]}, scale, contextualizer)
 
 
 def as_protocol_reads(clip: Clip, protocol: Protocol) -> Clip:

@@ -12,6 +12,7 @@ from figclip_cli.errors import InputError
 from figclip_cli.evaluate.encoders import ADAPTED, WHOLE, Encoder, Encoding, encoders
 from figclip_cli.evaluate.evaluation import BOOTSTRAP_SEED
 from figclip_cli.evaluate.visuals import VisualFeatures
+from figclip_cli.evaluate.visuals.contextual import Contextualizer
 from figclip_cli.evaluate.visuals.source import LookSource
 from figclip_cli.models.clip import Clip
 from figclip_cli.run_folder import RunFolder
@@ -90,6 +91,7 @@ def score_models(
     looks: Sequence[Any],
     score: Callable[[Encoder, VisualFeatures], Made],
     scales: Sequence[float] = WHOLE,
+    contextualizer: Contextualizer | None = None,
 ) -> ModelScores[Made]:
     """Let the base and then, with a run, the adapted model at each scale look and be scored.
 
@@ -97,13 +99,14 @@ def score_models(
 
     Args:
         score: Turns a model and its features of the looks into what it made of the items; it keeps neither.
+        contextualizer: The run's, where it is to read the clips of the adapted model.
 
     Raises:
         InputError: Not one look could be read, or two models did not see the same.
     """
     first: VisualFeatures | None = None
     tested: list[Tested[Made]] = []
-    for encoder in encoders(clip, run, encoding, scales):
+    for encoder in encoders(clip, run, encoding, scales, contextualizer):
         if first is not None and encoder.label == ADAPTED and encoder.scale == 0.0:
             made = tested[0].made
         else:

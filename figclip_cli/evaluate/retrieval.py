@@ -1,4 +1,4 @@
-"""Zero-shot retrieval between clips and texts, by the image tower alone (the contextualizer is not used)."""
+"""Zero-shot retrieval between clips and texts, by the image tower alone, or through a run's contextualizer."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from figclip_cli.evaluate.contextual_reading import contextualizer_for, reading_facts
 from figclip_cli.evaluate.datasets.captions import Captions, Query
 from figclip_cli.evaluate.encoders import BASE, WHOLE, Encoder, Encoding
 from figclip_cli.evaluate.evaluation import Evaluation
@@ -21,6 +22,7 @@ from figclip_cli.evaluate.results import Results
 from figclip_cli.evaluate.retrieval_numbers import Item, RetrievalNumbers
 from figclip_cli.evaluate.task_options import RetrievalOptions
 from figclip_cli.evaluate.visuals import StoredClips, VisualFeatures
+from figclip_cli.evaluate.visuals.contextual import Contextualizer
 from figclip_cli.models.clip import Clip
 from figclip_cli.models.text_features import TextFeatures
 from figclip_cli.run_folder import RunFolder
@@ -82,6 +84,9 @@ def evaluate_retrieval_at(
         source.reader.require_events(captions.events_per_clip)
     wanted = list(dict.fromkeys(map(_item, captions.queries)))
     items, missing = split_present(source, wanted)
+    reader = contextualizer_for(
+        options.features, run, clip, source, items, encoding.protocol, scales=scales, reporter=encoding.reporter
+    )
 
     def score(encoder: Encoder, found: VisualFeatures) -> _Ranked:
         queries = _present(captions, found)
@@ -90,10 +95,10 @@ def evaluate_retrieval_at(
         _report_ties(encoder, ranks, options.ties)
         return _Ranked(ranks, len(texts.overlong))
 
-    scores = score_models(clip, run, encoding, source, items, score, scales)
+    scores = score_models(clip, run, encoding, source, items, score, scales, reader)
     missing |= failed_names(scores.first)
     return [
-        _evaluation(source, captions, encoding, options, scores.first, missing, tested)
+        _evaluation(source, captions, encoding, options, scores.first, missing, tested, reader)
         for tested in scores.evaluations()
     ]
 
@@ -106,6 +111,7 @@ def _evaluation(
     first: VisualFeatures,
     missing: Mapping[str, str],
     tested: Sequence[Tested[_Ranked]],
+    reader: Contextualizer | None,
 ) -> Evaluation:
     queries = _present(captions, first)
     ranked = {one.label: one.made.ranks for one in tested}
@@ -125,7 +131,7 @@ def _evaluation(
             "paragraphs": captions.is_paragraph,
             "level": level_of(captions),
             "zero_shot": True,
-            "contextualizer": False,
+            **reading_facts(reader),
             "ties": options.ties,
             "video_to_text_multi_caption": options.multi_caption,
             "scores": SCORES,

@@ -14,17 +14,30 @@ CHOICE_TIES = ("official", "strict", "lenient")
 PROMPT_SETS = ("bare", "photo", "video", "openai", "openai-ucf101", "openai-kinetics")
 AVERAGINGS = ("l2-mean-l2", "l2-mean", "mean-l2")
 NAME_STYLES = ("split", "raw")
-_METRICS, _PROMPTS = "Metrics", "Prompts"
+PLAIN, TOKENS = FEATURES = ("plain", "tokens")  # pooled frames, or tokens of a run's contextualizer
+_METRICS, _PROMPTS, _PROTOCOL = "Metrics", "Prompts", "Protocol"
+_FEATURES_HELP = "How the adapted model reads clips; tokens: through the run's contextualizer; plain: pooled frames."
+
+
+class ReadsClips:
+    """What options have in common whose task can read clips through a contextualizer."""
+
+    features: str
+
+    def named(self, dataset: str) -> str:
+        """Return a data set's name, for that of a file, told apart from the same one read with pooled frames."""
+        return dataset if self.features == PLAIN else f"{dataset}-{self.features}"
 
 
 @dataclass(frozen=True)
-class RetrievalOptions:
+class RetrievalOptions(ReadsClips):
     """Choices of retrieval; all are written into the result. See each field's help."""
 
     ties: str = flag("average", "What a tie counts.", _METRICS, choices=TIES)
     multi_caption: str = flag(
         "max-per-video", "Video to text where a clip has several texts.", _METRICS, choices=MULTI_CAPTION
     )
+    features: str = flag(PLAIN, _FEATURES_HELP, _PROTOCOL, choices=FEATURES)
 
     def __post_init__(self) -> None:
         check_choices(self)
@@ -53,7 +66,7 @@ class ActionOptions:
 
 
 @dataclass(frozen=True)
-class CompositionalOptions:
+class CompositionalOptions(ReadsClips):
     """Choices of the compositional benchmarks; see each field's help."""
 
     ties: str = flag(
@@ -63,6 +76,7 @@ class CompositionalOptions:
         choices=CHOICE_TIES,
     )
     order_seed: int = flag(0, "Seed of the shuffled captions of ARO's order tests.", _METRICS)
+    features: str = flag(PLAIN, _FEATURES_HELP, _PROTOCOL, choices=FEATURES)
 
     def __post_init__(self) -> None:
         check_choices(self)

@@ -24,6 +24,9 @@ def results_of_run(run: RunFolder, scale: float, files: Sequence[Path]) -> list[
         about = results.models.get("adapted", {})
         if about.get("adapter_sha256") != adapter:
             raise InputError(f"{path} does not have results of {run.path}", "evaluate with --run, or leave it out")
+        if "contextualizer_sha256" in about:
+            message = f"{path} has numbers of clips read through the contextualizer, which no image tower has"
+            raise InputError(message, "evaluate with --features plain, or leave it out")
         if about.get("scale", 1.0) == scale:
             found.append((path, results))
     return sorted(found, key=lambda pair: (pair[1].task, pair[1].dataset_id, pair[1].dataset_sha256))

@@ -1,68 +1,20 @@
-"""Raw features of every frame of clips, kept in ``.figclip`` like all others, and event tokens made of them."""
+"""Event and video tokens of clips, as a head sees them, made of the features of single frames."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
-import numpy as np
-import numpy.typing as npt
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
-from figclip_cli.errors import InputError
-from figclip_cli.evaluate.visuals import StoredClips, VisualFeatures, visual_features
-from figclip_cli.evaluate.visuals.single_frames import SingleFrames
-from figclip_cli.models.clip import Clip
+from figclip_cli.evaluate.visuals.contextual import CLIPS_AT_ONCE, unit_tokens
+from figclip_cli.evaluate.visuals.frame_features import FrameFeatures, frame_features
 from figclip_cli.models.contextualizer import VideoContextualizer
 from figclip_cli.models.pooling import pool_frames
 from figclip_cli.reporting import SILENT, Reporter
 
-_CLIPS_AT_ONCE = 32
-
-
-@dataclass(frozen=True)
-class FrameFeatures:
-    """Raw (not normalised) features of the frames of clips.
-
-    Attributes:
-        clip_ids: Clips all of whose frames could be read, in the order asked.
-        failed: The others, with the reason.
-        width: D.
-    """
-
-    clip_ids: tuple[str, ...]
-    failed: Mapping[str, str]
-    width: int
-    _features: VisualFeatures
-    _rows: Mapping[str, tuple[int, int]]
-    _clips: StoredClips
-
-    def frames_of(self, clip_id: str) -> Tensor:
-        """Return (F, D) float32 on the CPU, in the order of time."""
-        return self._features.rows(*self._rows[clip_id])
-
-    def pts_seconds(self, clip_id: str) -> npt.NDArray[np.float64]:
-        """Return the (F,) presentation times of these frames, from the clip's file's start."""
-        return self._clips.reader.pts_seconds(clip_id).ravel()
-
-    def duration_seconds(self, clip_id: str) -> float:
-        """Return how long the clip is."""
-        return self._clips.reader.row(clip_id).duration_seconds
-
-    def equal(self, clip_ids: Sequence[str]) -> Tensor:
-        """Return (n, P, T, D) float32 of clips that have P events of T frames each.
-
-        Raises:
-            InputError: The clips differ in length.
-        """
-        reader = self._clips.reader
-        reader.require_equal_lengths()
-        shape = (len(clip_ids), reader.recipe.events, reader.recipe.frames_per_event, self.width)
-        rows = [torch.arange(*self._rows[clip_id]) for clip_id in clip_ids]
-        return self._features.take(torch.cat(rows) if rows else torch.zeros(0, dtype=torch.int64)).reshape(shape)
+__all__ = ["EventFeatures", "FrameFeatures", "event_features", "frame_features"]
 
 
 @dataclass(frozen=True)
@@ -80,44 +32,6 @@ class EventFeatures:
     videos: Tensor
     events: Tensor
     frames: FrameFeatures
-
-
-def frame_features(
-    clip: Clip,
-    clips: StoredClips,
-    clip_ids: Sequence[str],
-    *,
-    precision: str = "fp32",
-    cache: Path | None = None,
-    reporter: Reporter = SILENT,
-) -> FrameFeatures:
-    """Encode every frame of clips that was not encoded before with this model.
-
-    Args:
-        clip: The model, with its adapter where a run has one.
-        clips: Where the frames are.
-        clip_ids: Distinct ids; those that are not there are among the failed ones of the result.
-        cache: Folder in whose ``.figclip`` features are kept; None keeps nothing.
-
-    Raises:
-        InputError: Not one clip could be read.
-        VerificationError: The model gives a feature that is not finite, or zero.
-    """
-    source = SingleFrames(clips)
-    failed = {clip_id: why for clip_id in clip_ids if (why := clips.why_missing(clip_id)) is not None}
-    looks = [(clip_id, number) for clip_id in clip_ids if clip_id not in failed for number in source.numbers(clip_id)]
-    found = visual_features(clip, source, looks, pooling=None, precision=precision, cache=cache, reporter=reporter)
-    for (clip_id, _), why in found.failed.items():
-        failed.setdefault(clip_id, why)
-    rows: dict[str, tuple[int, int]] = {}
-    for row, (clip_id, _) in enumerate(found.looks):
-        rows[clip_id] = rows.get(clip_id, (row, row))[0], row + 1
-    there = tuple(clip_id for clip_id in clip_ids if clip_id not in failed)
-    if not there:
-        first = next(iter(failed), None)
-        why = "no clip was asked for" if first is None else f"'{first}': {failed[first]}"
-        raise InputError(f"not one of {len(failed)} clips could be read: {why}; {clips.example()}", "see to that first")
-    return FrameFeatures(there, failed, clip.width, found, rows, clips)
 
 
 @torch.no_grad()
@@ -138,14 +52,12 @@ def event_features(
         InputError: The clips differ in length, or are longer than the contextualizer was built for.
     """
     videos, events = [], []
-    device = None if contextualizer is None else contextualizer.video_token.device
     with reporter.track("make event tokens", len(clip_ids), "clips") as progress:
-        for start in range(0, len(clip_ids), _CLIPS_AT_ONCE):
-            part = list(clip_ids[start : start + _CLIPS_AT_ONCE])
-            pixels = frames.equal(part)  # (n, P, T, D)
-            video, event = _tokens(pixels if device is None else pixels.to(device), contextualizer)
-            videos.append(video.cpu()[: len(part)])
-            events.append(event.cpu()[: len(part)])
+        for start in range(0, len(clip_ids), CLIPS_AT_ONCE):
+            part = list(clip_ids[start : start + CLIPS_AT_ONCE])
+            video, event = _tokens(frames.equal(part), contextualizer)
+            videos.append(video)
+            events.append(event)
             progress.advance(len(part))
     return EventFeatures(tuple(clip_ids), torch.cat(videos), torch.cat(events), frames)
 
@@ -154,12 +66,4 @@ def _tokens(frames: Tensor, contextualizer: VideoContextualizer | None) -> tuple
     """Return video tokens (n, D) and event tokens (n, P, D), unit length, of raw (n, P, T, D)."""
     if contextualizer is None:
         return pool_frames(frames.flatten(1, 2), pooling="mean-l2"), pool_frames(frames, pooling="mean-l2")
-    # As with encoding, every batch has the same size, so that a clip's tokens do not depend on its neighbours.
-    filled = torch.cat([frames, frames[-1:].expand(_CLIPS_AT_ONCE - len(frames), -1, -1, -1)])
-    try:
-        video, events = contextualizer(filled)
-    except ValueError as error:
-        raise InputError(
-            f"the run's contextualizer cannot read these frames: {error}", "extract as for the run"
-        ) from error
-    return F.normalize(video, dim=-1), F.normalize(events, dim=-1)
+    return unit_tokens(contextualizer, frames)

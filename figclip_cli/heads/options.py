@@ -6,9 +6,10 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from figclip_cli.errors import UsageError
+from figclip_cli.evaluate.task_options import PLAIN, TOKENS
 from figclip_cli.option_fields import flag, refuse_below, spelled
 
-TOKENS, PLAIN = FEATURES = ("tokens", "plain")  # event tokens of a run's contextualizer, or pooled frames
+FEATURES = (TOKENS, PLAIN)  # event tokens of a run's contextualizer, or pooled frames
 _PANEL = "Training"
 
 

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from figclip_cli.errors import InputError, UsageError
-from figclip_cli.files import sha256_of_file, sha256_of_json
+from figclip_cli.files import require_file, sha256_of_file, sha256_of_json
 from figclip_cli.models.clip import Clip, load_clip
 from figclip_cli.models.contextualizer import ContextualizerConfig, VideoContextualizer
 from figclip_cli.models.lora import LoraConfig, attach_lora, load_adapter_state
@@ -126,14 +126,24 @@ def _lora_config(run: RunFolder, lora: Mapping[str, Any]) -> LoraConfig:
         raise InputError(f"{run.config_file} is damaged: {error.message}", _DAMAGED) from error
 
 
+def require_contextualizer(run: RunFolder) -> None:
+    """Refuse a run without a video contextualizer.
+
+    Raises:
+        InputError: It was made without one, its file is not there, or the run is not finished.
+    """
+    if not run.load_config()["contextualizer"]:
+        raise InputError(f"{run.path} was made without a contextualizer", "run figclip adapt with --contextualizer")
+    require_file(run.contextualizer_file, "contextualizer", "is the run folder complete?")
+
+
 def load_contextualizer(run: RunFolder, *, device: torch.device | str = "cpu") -> VideoContextualizer:
     """Load a run's video contextualizer, in evaluation mode.
 
     Raises:
         InputError: The run has none, or its file is damaged.
     """
-    if not run.load_config()["contextualizer"]:
-        raise InputError(f"{run.path} was made without a contextualizer", "run figclip adapt with --contextualizer")
+    require_contextualizer(run)
     path = run.contextualizer_file
     state, metadata = load_tensors(path, "contextualizer")
     try:

@@ -14,8 +14,9 @@ from PIL import Image
 from safetensors import safe_open
 
 from figclip_cli.demo.base_model import base_model_folder
-from figclip_cli.demo.render import SIZE, Stage, add_noise, draw
-from figclip_cli.demo.scenario import COLOURS, MANNERS, SCENES, SHAPES, VERBS, plan_clip
+from figclip_cli.demo.drawing import SIZE, add_noise, draw
+from figclip_cli.demo.poses import Stage
+from figclip_cli.demo.scenario import ACCESSORIES, COLOURS, MANNERS, SCENES, SHAPES, VERBS, plan_clip
 from figclip_cli.models.clip import load_clip
 from figclip_cli.models.source import ModelSource
 
@@ -120,7 +121,14 @@ def test_rows_of_every_word_of_the_world_and_of_propbank_roles_are_not_zero(embe
     senses = json.loads(ROLES.read_text())["senses"]
     texts = [f"the {role} is" for sense in senses.values() for role in sense["roles"].values()]
     texts += [f"In this photo, the action is {sense.split('.')[0]}," for sense in senses]
-    texts += [*COLOURS, *SHAPES, *SCENES, *MANNERS, "left right up, direction is manner is scene is."]
+    texts += [
+        *COLOURS,
+        *SHAPES,
+        *SCENES,
+        *MANNERS,
+        *ACCESSORIES,
+        "left right up down with, direction is manner is scene is.",
+    ]
     texts += [word for verb in VERBS for word in (verb.word, verb.third_person)]
     tokens = open_clip.get_tokenizer("ViT-B-32")(texts).unique()
     assert (embedding != 0).any(dim=1)[tokens[tokens > 0]].all()

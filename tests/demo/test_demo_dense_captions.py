@@ -16,7 +16,7 @@ from figclip_cli.demo.dense_captions import (
     segments,
     sentence,
 )
-from figclip_cli.demo.scenario import COLOURS, EVENTS, SHAPES, VERBS, Actor, ClipPlan, Event, plan_clip
+from figclip_cli.demo.scenario import ACCESSORIES, COLOURS, EVENTS, SHAPES, VERBS, Actor, ClipPlan, Event, plan_clip
 from figclip_cli.demo.world import write_world
 
 RED, BLUE, ORANGE = Actor("red", "circle"), Actor("blue", "square"), Actor("orange", "star")
@@ -122,6 +122,6 @@ def test_files_are_in_the_format_of_activitynet_captions(tmp_path):
 
 
 def test_words_of_sentences_are_those_of_the_world():
-    known = {"a", "an", "and", "then", "to", "the", "from", "left", "right", "slowly", "quickly", *COLOURS, *SHAPES}
+    known = {*"a an and then to the from left right slowly quickly with".split(), *COLOURS, *SHAPES, *ACCESSORIES}
     known |= {word for verb in VERBS for word in verb.third_person.split()}
     assert {word for clip in PLANS for text in reference(clip)["sentences"] for word in text.split()} <= known

@@ -9,6 +9,7 @@ from figclip_cli.errors import UsageError, nearest
 from figclip_cli.evaluate.datasets.aro import read_vg_attribution, read_vg_relation
 from figclip_cli.evaluate.datasets.aro_order import read_coco_order, read_flickr_order
 from figclip_cli.evaluate.datasets.choices import Compositional
+from figclip_cli.evaluate.datasets.own_choices import read_own_choices
 from figclip_cli.evaluate.datasets.own_negatives import read_own_negatives
 from figclip_cli.evaluate.datasets.sugarcrepe import read_sugarcrepe
 from figclip_cli.evaluate.datasets.valse import read_valse
@@ -29,6 +30,7 @@ BENCHMARKS: Mapping[str, Reader] = {
     "valse": read_valse,
     "velociti": read_velociti,
     "prompts": read_own_negatives,
+    "choices": read_own_choices,
 }
 """Readers by name; each takes the name, the paths given and the seed."""
 

@@ -7,7 +7,7 @@ three conventions share what is kept.
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,7 +19,7 @@ from torch import Tensor
 
 from figclip_cli.errors import InputError, VerificationError
 from figclip_cli.evaluate.visuals.encoding import encode_looks
-from figclip_cli.evaluate.visuals.packing import columns, unpack
+from figclip_cli.evaluate.visuals.packing import Packing, columns, unpack
 from figclip_cli.evaluate.visuals.source import LookSource
 from figclip_cli.files import sha256_of_json
 from figclip_cli.models.clip import Clip
@@ -31,6 +31,8 @@ from figclip_cli.reporting import SILENT, Reporter
 CACHE_FOLDER = Path(".figclip") / "visual-features"
 _KEY_VERSION = 1
 _PIECE_LOOKS, _PIECE_SECONDS = 20_000, 60.0  # what a run that is killed loses at most
+# Looks in, the number of each out with the row that is kept of it, or with why it cannot be read.
+Encode = Callable[[Sequence[Any]], Iterator[tuple[int, Tensor | InputError]]]
 
 
 @dataclass(frozen=True)
@@ -41,14 +43,15 @@ class VisualFeatures:
         looks: The looks that have a feature, in the order asked.
         failed: The others, with the reason.
         width: D.
-        pooling: How frames became one feature; None where a look is one frame, whose raw feature it is.
+        packing: How frames became one feature: by a pooling, or as a contextual token; None where a look is one frame,
+            whose raw feature it is.
         contents: (n, 2) uint64, hash of each look's content.
     """
 
     looks: tuple[Any, ...]
     failed: Mapping[Any, str]
     width: int
-    pooling: Pooling | None
+    packing: Packing
     contents: Hashes
     _shards: Sequence[Shard]
     _places: npt.NDArray[np.int64]
@@ -63,14 +66,14 @@ class VisualFeatures:
     def take(self, index: Tensor) -> Tensor:
         """Return the features at ``index`` (n,) int64, (n, D) float32 on the CPU."""
         places = self._places[index.cpu().numpy()]
-        packed = torch.empty(len(places), columns(self.width, self.pooling))
+        packed = torch.empty(len(places), columns(self.width, self.packing))
         start = 0
         for shard in self._shards:
             here = np.flatnonzero((places >= start) & (places < start + len(shard)))
             if len(here):
                 packed[torch.from_numpy(here)] = shard.read(places[here] - start)
             start += len(shard)
-        return unpack(packed, self.pooling)
+        return unpack(packed, self.packing)
 
     @property
     def sha256(self) -> str:
@@ -122,9 +125,36 @@ def visual_features(
     Raises:
         VerificationError: The model gives a feature that is not finite, or zero.
     """
+
+    def encode(wanted: Sequence[Any]) -> Iterator[tuple[int, Tensor | InputError]]:
+        return encode_looks(clip, source, wanted, precision=precision, pooling=pooling)
+
     key = visual_key(clip, precision, raw=pooling is None)
+    return kept_features(clip, source, looks, encode, key=key, packing=pooling, cache=cache, reporter=reporter)
+
+
+def kept_features(
+    clip: Clip,
+    source: LookSource,
+    looks: Sequence[Any],
+    encode: Encode,
+    *,
+    key: str,
+    packing: Packing,
+    cache: Path | None,
+    reporter: Reporter,
+) -> VisualFeatures:
+    """Return what is kept of looks under ``key``; the others are encoded, and kept.
+
+    Args:
+        encode: Makes the rows of looks.
+        key: 32 hex digits of all that a row depends on beside the pixels.
+
+    Raises:
+        VerificationError: A row is not finite, or zero.
+    """
     kept_in = None if cache is None else cache / CACHE_FOLDER / key
-    store = FeatureStore(kept_in, key, columns(clip.width, pooling), reporter)
+    store = FeatureStore(kept_in, key, columns(clip.width, packing), reporter)
     known, failed = _identified(source, looks, reporter)
     hashes = content_hashes(list(known.values()))
     shards = store.shards()
@@ -135,14 +165,14 @@ def visual_features(
     missing = np.flatnonzero(places < 0)
     _, first = np.unique(hashes[missing], axis=0, return_index=True)  # equal pixels under two names: encoded once
     todo = missing[np.sort(first)]
-    for rows, features in _pieces(clip, source, names, todo, precision, pooling, failed, reporter):
+    for rows, features in _pieces(clip, source, names, todo, encode, failed, reporter):
         shards.append(store.add(np.ascontiguousarray(hashes[rows]), features))
     places[missing] = locate(shards, hashes[missing])
     kept = np.flatnonzero(places >= 0)
     unread = {known[look]: why for look, why in failed.items() if look in known}
     failed |= {names[row]: unread[known[names[row]]] for row in np.flatnonzero(places < 0)}
     there = tuple(names[row] for row in kept)
-    return VisualFeatures(there, failed, clip.width, pooling, hashes[kept], shards, places[kept])
+    return VisualFeatures(there, failed, clip.width, packing, hashes[kept], shards, places[kept])
 
 
 def _identified(source: LookSource, looks: Sequence[Any], reporter: Reporter) -> tuple[dict[Any, str], dict[Any, str]]:
@@ -165,12 +195,11 @@ def _pieces(
     source: LookSource,
     names: Sequence[Any],
     missing: npt.NDArray[np.int64],
-    precision: str,
-    pooling: Pooling | None,
+    encode: Encode,
     failed: dict[Any, str],
     reporter: Reporter,
 ) -> Iterator[tuple[npt.NDArray[np.int64], Tensor]]:
-    """Yield row numbers with their packed features, (n, 2 D); looks that cannot be read go to ``failed``."""
+    """Yield row numbers with their packed features; looks that cannot be read go to ``failed``."""
     if not len(missing):
         return
     piece = _Piece(clip, [], [])
@@ -178,7 +207,7 @@ def _pieces(
     with reporter.track(f"encode {source.unit} with {clip.name}", len(missing), source.unit) as progress:
         try:
             wanted = [names[row] for row in missing]
-            for number, found in encode_looks(clip, source, wanted, precision=precision, pooling=pooling):
+            for number, found in encode(wanted):
                 progress.advance(failed=int(isinstance(found, InputError)))
                 if isinstance(found, InputError):
                     failed[names[missing[number]]] = found.message

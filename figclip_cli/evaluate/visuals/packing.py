@@ -6,9 +6,13 @@ first half then has the length by which the whole was divided, so nothing is los
 
 Of a look of one frame that is wanted raw, as the contextualizer wants it: the feature and a one, divided by their
 length. What became of the one gives the length back.
+
+Of a contextual token: itself, since it is of unit length.
 """
 
 from __future__ import annotations
+
+from typing import Final, Literal
 
 import torch
 import torch.nn.functional as F
@@ -16,10 +20,15 @@ from torch import Tensor
 
 from figclip_cli.models.pooling import Pooling
 
+TOKEN: Final = "token"
+Packing = Pooling | Literal["token"] | None
 
-def columns(width: int, pooling: Pooling | None) -> int:
+
+def columns(width: int, packing: Packing) -> int:
     """Return how long a row is, for features of ``width``."""
-    return width + 1 if pooling is None else 2 * width
+    if packing == TOKEN:
+        return width
+    return width + 1 if packing is None else 2 * width
 
 
 def pack(frames: Tensor, pooling: Pooling | None) -> Tensor:
@@ -31,13 +40,16 @@ def pack(frames: Tensor, pooling: Pooling | None) -> Tensor:
     return _pack_raw(frames) if pooling is None else _pack_means(frames)
 
 
-def unpack(packed: Tensor, pooling: Pooling | None) -> Tensor:
-    """Return (..., D) float32 of rows that :func:`pack` made with the same ``pooling``, or any other of the three.
+def unpack(packed: Tensor, packing: Packing) -> Tensor:
+    """Return (..., D) float32 of rows that :func:`pack` made with the same pooling, or any other of the three.
 
     They are of unit length except under ``l2-mean`` and None. Equal to
-    :func:`figclip_cli.models.pooling.pool_frames` of the frames, or to the one frame, to rounding.
+    :func:`figclip_cli.models.pooling.pool_frames` of the frames, or to the one frame, to rounding. Tokens are as they
+    were kept.
     """
-    return packed[..., :-1] / packed[..., -1:] if pooling is None else _unpack_means(packed, pooling)
+    if packing == TOKEN:
+        return packed
+    return packed[..., :-1] / packed[..., -1:] if packing is None else _unpack_means(packed, packing)
 
 
 def _pack_raw(frames: Tensor) -> Tensor:

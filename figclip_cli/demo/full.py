@@ -1,0 +1,68 @@
+"""The effect over several seeds: as many worlds and adaptations, one base model."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from figclip_cli.demo.effect import EffectRow, effect, write_effect
+from figclip_cli.demo.folders import new_folder
+from figclip_cli.demo.stages import RECIPE, DemoFolder, adapt_base, make_inputs, score
+from figclip_cli.evaluate.results import Results, read_results
+from figclip_cli.reporting import SILENT, Reporter
+
+CLIPS = {"train": 400, "valid": 60, "test": 300}
+SEEDS = 5
+
+
+@dataclass(frozen=True)
+class FullSummary:
+    """What came of all seeds.
+
+    Attributes:
+        folder: Where each seed's files are, and ``effect.json``.
+        effect: The rows over all seeds.
+        of_seeds: The rows of each seed alone.
+    """
+
+    folder: Path
+    effect: list[EffectRow]
+    of_seeds: dict[int, list[EffectRow]]
+
+
+def run_full(
+    path: Path, *, seed: int = 0, seeds: int = SEEDS, workers: int = 2, overwrite: bool = False,
+    reporter: Reporter = SILENT,
+) -> FullSummary:  # fmt: skip
+    """Measure what adapting changes, over several worlds; run again after an interruption, it goes on.
+
+    Args:
+        path: Folder where everything goes: new, begun by the same command, or a demo folder with ``overwrite``.
+        seed: The first seed.
+        seeds: How many.
+        workers: Processes that decode video.
+
+    Raises:
+        UsageError: The folder has something else in it.
+    """
+    new_folder(path, overwrite=overwrite, settings={"seed": seed, "seeds": seeds, "clips": CLIPS, "recipe": RECIPE})
+    results = {}
+    for number in range(seed, seed + seeds):
+        reporter.info(f"seed {number}: {number - seed + 1} of {seeds}")
+        results[number] = _one_seed(DemoFolder(path / f"seed-{number}"), number, workers, reporter)
+    rows = effect(list(results.values()))
+    write_effect(path / "effect.json", rows, {"seeds": list(results), "clips": dict(CLIPS)})
+    return FullSummary(path, rows, {number: effect([of_seed]) for number, of_seed in results.items()})
+
+
+def _one_seed(folder: DemoFolder, seed: int, workers: int, reporter: Reporter) -> dict[str, Results]:
+    complete = folder.path / "complete"
+    if complete.is_file():
+        names = complete.read_text(encoding="utf-8").split()
+        return {name: read_results(folder.results(name)) for name in names}
+    make_inputs(folder, seed=seed, counts=CLIPS, workers=workers, reporter=reporter)
+    if not folder.run.is_done:
+        adapt_base(folder, seed=seed, reporter=reporter)
+    results = score(folder, reporter=reporter)
+    complete.write_text("\n".join(results), encoding="utf-8")
+    return results

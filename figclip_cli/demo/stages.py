@@ -1,0 +1,123 @@
+"""The stages on one world: ordinary files, the real calls, and nothing that is there is made again."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from figclip_cli.adapt import AdaptSummary, ClipLists, SourceFiles, adapt, options_of_recipe
+from figclip_cli.demo.base_model import base_model_folder
+from figclip_cli.demo.world import write_world
+from figclip_cli.evaluate.compositional import evaluate_compositional
+from figclip_cli.evaluate.datasets.captions import read_captions
+from figclip_cli.evaluate.datasets.compositional import read_compositional
+from figclip_cli.evaluate.encoders import Encoding
+from figclip_cli.evaluate.evaluation import Evaluation
+from figclip_cli.evaluate.protocols import PROTOCOLS
+from figclip_cli.evaluate.results import Results
+from figclip_cli.evaluate.retrieval import evaluate_retrieval
+from figclip_cli.evaluate.visuals import StoredClips
+from figclip_cli.frames import FramesReader, SamplingRecipe, extract
+from figclip_cli.models.adapted import load_base
+from figclip_cli.models.source import ModelSource
+from figclip_cli.prompts import PromptOptions, build
+from figclip_cli.reporting import Reporter
+from figclip_cli.run_folder import RunFolder
+
+RECIPE = "tiny"
+# Each kind is asked for on its own, and balanced, so that no words alone tell which text is the negative.
+_EVERY_KIND = {
+    "verb-role": 2,
+    "role-noun-swap": 1,
+    "role-noun-replace": 1,
+    "manner-replace": 1,
+    "direction-replace": 1,
+    "scene-replace": 1,
+}
+
+
+@dataclass(frozen=True)
+class DemoFolder:
+    """Where the files of one world are."""
+
+    path: Path
+
+    @property
+    def world(self) -> Path:
+        """Videos and annotation."""
+        return self.path / "world"
+
+    @property
+    def run(self) -> RunFolder:
+        """The adaptation."""
+        return RunFolder(self.path / "runs" / "demo")
+
+    def frames(self, split: str) -> Path:
+        """Frames of a split."""
+        return self.path / f"{split}-frames.h5"
+
+    def prompts(self, split: str) -> Path:
+        """Prompts of a split."""
+        return self.path / f"{split}-prompts.jsonl"
+
+    def results(self, name: str) -> Path:
+        """Results on the test split."""
+        return self.path / "results" / f"{name}.json"
+
+
+def make_inputs(folder: DemoFolder, *, seed: int, counts: Mapping[str, int], workers: int, reporter: Reporter) -> None:
+    """Draw the world, extract frames and build prompts of every split."""
+    drawn = folder.world / "complete"
+    if not drawn.is_file():
+        write_world(folder.world, seed=seed, counts=counts, reporter=reporter)
+        drawn.touch()
+    for split in counts:
+        if not folder.frames(split).is_file():
+            reporter.info(f"extract-frames: {split}")
+            videos, recipe = folder.world / "videos" / split, SamplingRecipe(size=64)
+            extract([videos], folder.frames(split), recipe=recipe, workers=workers, reporter=reporter)
+        if not folder.prompts(split).is_file():
+            reporter.info(f"build-prompts: {split}")
+            annotations = folder.world / f"vsann_{split}_lb.json"
+            options = PromptOptions(seed=seed)
+            if split != "train":
+                options = PromptOptions(seed=seed, negatives=_EVERY_KIND, balance=True)
+            build([annotations], folder.prompts(split), options=options, reporter=reporter)
+
+
+def adapt_base(folder: DemoFolder, *, seed: int, reporter: Reporter) -> AdaptSummary:
+    """Adapt the shipped base model by the recipe for few clips, watching the validation clips; an old run goes on."""
+    sources = [SourceFiles((folder.frames(split),), folder.prompts(split)) for split in ("train", "valid")]
+    return adapt(
+        sources,
+        folder.run,
+        source=ModelSource(str(base_model_folder())),
+        options=options_of_recipe(RECIPE, seed=seed),
+        lists=ClipLists(validation=folder.world / "vseg_split_valid_lb.json"),
+        resume=folder.run.path.is_dir(),
+        reporter=reporter,
+    )
+
+
+def score(folder: DemoFolder, *, split: str = "test", reporter: Reporter) -> dict[str, Results]:
+    """Score base and run on clips that were never trained on; write the results and return them by name."""
+    encoding = Encoding(PROTOCOLS["figclip"], folder.path, reporter)
+    clips = StoredClips(FramesReader(folder.frames(split)), encoding.protocol)
+    run = folder.run
+
+    def retrieval(captions: Path, level: str) -> Evaluation:
+        queries = read_captions(captions, level=level)  # type: ignore[arg-type]
+        return evaluate_retrieval(load_base(run, reporter=reporter), clips, queries, encoding=encoding, run=run)
+
+    def choices(benchmark: str, file: Path) -> Evaluation:
+        items = read_compositional(benchmark, [file])
+        return evaluate_compositional(load_base(run, reporter=reporter), clips, items, encoding=encoding, run=run)
+
+    made = {
+        "compositional": lambda: choices("prompts", folder.prompts(split)),
+        "retrieval-dense": lambda: retrieval(folder.prompts(split), "event"),
+        "retrieval-coarse": lambda: retrieval(folder.world / f"captions_{split}.csv", "video"),
+        "naming": lambda: choices("choices", folder.world / f"naming_{split}.jsonl"),
+    }
+    return {name: evaluate().write(folder.results(name)) for name, evaluate in made.items()}
