@@ -19,7 +19,7 @@ def probes(shown: list[Shown]) -> Pairs:
     rng = random.Random(1)
     pairs: Pairs = defaultdict(list)
     for row, one in enumerate(shown):
-        for kind, right, wrong in [*_naming(one, rng), *_told(one, rng), *_prompts(one, rng)]:
+        for kind, right, wrong in [*_where(one), *_naming(one, rng), *_told(one, rng), *_prompts(one, rng)]:
             pairs[kind].append((row, right, wrong))
     return dict(pairs)
 
@@ -40,6 +40,17 @@ def _naming(one: Shown, rng: random.Random) -> list[tuple[str, str, str]]:
         other = Actor(agent.colour, agent.shape, _other(ACCESSORIES, agent.accessory, rng))
         made.append(("accessory", with_article(agent.name), with_article(other.name)))
     return made
+
+
+def _where(one: Shown) -> list[tuple[str, str, str]]:
+    if one.event.patient is None:
+        return []
+    agent, patient = (one.places[actor.name] for actor in (one.event.agent, one.event.patient))
+    name, other = (with_article(actor.plain_name) for actor in (one.event.agent, one.event.patient))
+    if abs(agent[0] - patient[0]) <= abs(agent[1] - patient[1]):
+        return []
+    right, wrong = ("left", "right") if agent[0] < patient[0] else ("right", "left")
+    return [("where", f"{name} to the {right} of {other}", f"{name} to the {wrong} of {other}")]
 
 
 def _told(one: Shown, rng: random.Random) -> list[tuple[str, str, str]]:

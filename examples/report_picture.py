@@ -14,7 +14,7 @@ from pathlib import Path
 
 from PIL import Image
 
-_COLOURS = 64  # a page has few, and fewer make a small file
+_COLOURS = 128  # a page has few, and fewer make a small file
 
 
 def main() -> None:

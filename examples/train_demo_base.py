@@ -19,9 +19,9 @@ from typing import Any
 
 import torch
 import torch.nn.functional as F
-from demo_base_captions import KINDS, Shown, caption, every_text
+from demo_base_captions import NAMING, TELLING, Shown, caption, every_text
 from demo_base_probes import probes
-from safetensors.torch import save_file
+from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from figclip_cli.demo.drawing import SIZE, Drawing, add_noise
@@ -77,6 +77,14 @@ def learning_rate(step: int, steps: int) -> float:
     return PEAK_LEARNING_RATE * 0.5 * (1 + math.cos(math.pi * (step - WARMUP_STEPS) / (steps - WARMUP_STEPS)))
 
 
+def drawn_frames(frames: int, together: float, generator: torch.Generator) -> Tensor:
+    """Return which frames a batch is made of: a share is whole clips, so that naming things does not tell them apart."""
+    clips = round(BATCH * together) // FRAMES_PER_CLIP
+    first = torch.randint(0, frames // FRAMES_PER_CLIP, (clips, 1), generator=generator) * FRAMES_PER_CLIP
+    single = torch.randint(0, frames, (BATCH - clips * FRAMES_PER_CLIP,), generator=generator)
+    return torch.cat([(first + torch.arange(FRAMES_PER_CLIP)).flatten(), single])
+
+
 def encode_text(model: Any, tokens: Tensor) -> Tensor:
     """Encode texts as the model does, without the padding behind the longest one: the same features, sooner."""
     length = int((tokens != 0).sum(dim=1).max())
@@ -111,10 +119,11 @@ def train(
     rng, order = random.Random(args.seed), torch.Generator().manual_seed(args.seed)
     optimizer = torch.optim.AdamW(model.parameters(), lr=PEAK_LEARNING_RATE, betas=(0.9, 0.98), weight_decay=0.05)
     started, running = time.monotonic(), 0.0
+    kinds = TELLING if args.start is not None else NAMING
     with (args.out / "training_log.jsonl").open("w") as file:
-        for step in range(args.steps):
-            picks = torch.randint(0, len(frames), (BATCH,), generator=order)
-            tokens = tokenizer([caption(shown[i], rng) for i in picks.tolist()]).to(args.device)
+        for step in range(args.stop or args.steps):
+            picks = drawn_frames(len(frames), args.together, order)
+            tokens = tokenizer([caption(shown[i], kinds, rng) for i in picks.tolist()]).to(args.device)
             for group in optimizer.param_groups:
                 group["lr"] = learning_rate(step, args.steps)
             loss = contrast(model, frames[picks].to(args.device), tokens)
@@ -123,7 +132,7 @@ def train(
             torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
             optimizer.step()
             running = loss.item() if step == 0 else 0.98 * running + 0.02 * loss.item()
-            if step % LOG_EVERY == 0 or step == args.steps - 1:
+            if step % LOG_EVERY == 0 or step == (args.stop or args.steps) - 1:
                 line = {"step": step, "loss": round(running, 4), "minutes": round((time.monotonic() - started) / 60, 2)}
                 file.write(json.dumps(line) + "\n")
                 file.flush()
@@ -196,7 +205,7 @@ def write(model: Any, out: Path, args: argparse.Namespace, figures: dict[str, fl
     (out / "open_clip_config.json").write_text(json.dumps(config, indent=2, sort_keys=True) + "\n")
     card = CARD.format(
         parameters=sum(p.numel() for p in model.parameters()), size=SIZE, frames=frames, steps=args.steps, batch=BATCH,
-        seed=args.seed, shares="\n".join(f"| {kind.about} | {100 * kind.share:.0f} % |" for kind in KINDS),
+        seed=args.seed, shares="\n".join(f"| {kind.about} | {100 * kind.share:.0f} % |" for kind in TELLING),
         rows="\n".join(f"| {kind} | {value} % |" for kind, value in figures.items()),
     )  # fmt: skip
     (out / "README.md").write_text(card)
@@ -210,6 +219,9 @@ def main() -> None:
     parser.add_argument("--clips", type=int, default=12000)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--device", default="cpu")
+    parser.add_argument("--stop", type=int, help="end after so many of the steps")
+    parser.add_argument("--start", type=Path, help="folder of an earlier training to go on from")
+    parser.add_argument("--together", type=float, default=0.0, help="share of a batch that is whole clips")
     parser.add_argument(
         "--probe-every", type=int, default=0, help="measure and write what there is every so many steps"
     )
@@ -219,6 +231,8 @@ def main() -> None:
     tokenizer = quick_tokenizer(SimpleTokenizer())
     torch.manual_seed(args.seed)
     model: Any = build_architecture(MODEL_CFG).to(args.device)
+    if args.start is not None:
+        model.load_state_dict(load_file(args.start / "open_clip_model.safetensors"))
     frames, shown = draw_frames(args.clips, args.seed, "train")
     probe = draw_frames(400, args.seed, "valid")
     args.out.mkdir(parents=True, exist_ok=True)

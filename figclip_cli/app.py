@@ -43,9 +43,14 @@ VERBS = {
         "compare",
         "Show what flipped between base and adapted, or between two results files: what was won, and what was lost.",
     ),
+    "ablate": (
+        "ablate",
+        "Train and score a grid of settings, resumable and in parallel; one table and one chart for each question.",
+    ),
     "search": ("search", "Find the clips or events that are nearest to a text."),
     "embed": ("embed", "Write features of clips, events, frames, images or texts to a file that other programs read."),
     "export": ("export", "Write a run as weights for other libraries, open each in a fresh process and compare it."),
+    "report": ("report", "Write what runs learned, and what it is worth, as one HTML file that opens anywhere."),
     "diff-weights": ("diff_weights", "Name the tensors that differ between two models, and by how much."),
     "demo": (
         "demo",

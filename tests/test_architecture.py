@@ -25,8 +25,10 @@ MAY_IMPORT = {
     "evaluate": {"models", "frames", "prompts"},
     "heads": {"models", "frames", "prompts", "evaluate"},
     "export": {"models", "frames", "prompts", "adapt", "evaluate"},
-    "demo": {"models", *STAGES},
-    "commands": {"models", "demo", *STAGES},
+    "ablate": {"models", "frames", "prompts", "adapt", "evaluate"},
+    "report": {"models", "frames", "prompts", "adapt", "evaluate", "heads"},
+    "demo": {"models", "report", *STAGES},
+    "commands": {"ablate", "models", "demo", "report", *STAGES},
 }
 MAX_FILE_LINES, MAX_FUNCTION_LINES = 400, 80
 
@@ -99,10 +101,12 @@ VERBS = (
     ["evaluate", "situation", "--help"],
     ["evaluate", "dense-captioning", "--help"],
     ["compare", "--help"],
+    ["ablate", "--help"],
     ["search", "--help"],
     ["embed", "--help"],
     ["export", "--help"],
     ["diff-weights", "--help"],
+    ["report", "--help"],
     ["demo", "--help"],
     ["doctor", "--help"],
 )
@@ -173,6 +177,7 @@ def test_help_lists_the_verbs_in_stage_order(figclip):
         "predict",
         "evaluate",
         "compare",
+        "ablate",
         "search",
         "embed",
         "export",

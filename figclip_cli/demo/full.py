@@ -6,12 +6,14 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from figclip_cli.demo.effect import EffectRow, effect, write_effect
+from figclip_cli.demo.effect_drawing import effect_svg
 from figclip_cli.demo.folders import new_folder
 from figclip_cli.demo.stages import RECIPE, DemoFolder, adapt_base, make_inputs, score
 from figclip_cli.evaluate.results import Results, read_results
+from figclip_cli.files import write_text
 from figclip_cli.reporting import SILENT, Reporter
 
-CLIPS = {"train": 400, "valid": 60, "test": 300}
+CLIPS = {"train": 1000, "valid": 60, "test": 300}
 SEEDS = 5
 
 
@@ -52,6 +54,7 @@ def run_full(
         results[number] = _one_seed(DemoFolder(path / f"seed-{number}"), number, workers, reporter)
     rows = effect(list(results.values()))
     write_effect(path / "effect.json", rows, {"seeds": list(results), "clips": dict(CLIPS)})
+    write_text(path / "effect.svg", effect_svg(rows))
     return FullSummary(path, rows, {number: effect([of_seed]) for number, of_seed in results.items()})
 
 

@@ -8,15 +8,18 @@ from pathlib import Path
 
 from figclip_cli.adapt import AdaptSummary
 from figclip_cli.demo.base_model import base_model_folder
+from figclip_cli.demo.curves import write_curves
 from figclip_cli.demo.effect import EffectRow, effect, write_effect
+from figclip_cli.demo.effect_drawing import effect_svg
 from figclip_cli.demo.folders import new_folder
 from figclip_cli.demo.stages import DemoFolder, adapt_base, make_inputs, score
 from figclip_cli.evaluate.results import Results
 from figclip_cli.export import ExportOptions, ExportSummary, export, planned_folders
+from figclip_cli.files import write_text
 from figclip_cli.report import ReportMaterial, write_report
 from figclip_cli.reporting import SILENT, Reporter
 
-CLIPS = {"train": 400, "valid": 60, "test": 150}
+CLIPS = {"train": 1000, "valid": 60, "test": 150}
 
 
 @dataclass(frozen=True)
@@ -61,11 +64,13 @@ def run_demo(
     results = score(folder, reporter=reporter)
     rows = effect([results])
     write_effect(path / "effect.json", rows, {"seeds": [seed], "clips": dict(CLIPS)})
+    write_text(path / "effect.svg", effect_svg(rows))
+    write_curves(folder, reporter)
     reporter.info("4/5  export")
     exported = _export(folder, reporter)
     reporter.info("5/5  report")
     files = _files(folder, exported)
-    material = ReportMaterial(results=(path / "results",), frames=(folder.frames("test"),))
+    material = ReportMaterial((path / "results",), (files["curves"],), (folder.frames("test"),))
     write_report([folder.run], files["report"], material, reporter=reporter)
     return DemoSummary(files, adapted, results, rows, exported)
 
@@ -78,6 +83,8 @@ def _files(folder: DemoFolder, exported: ExportSummary) -> dict[str, Path]:
         **{f"{split} prompts": folder.prompts(split) for split in CLIPS},
         "run": folder.run.path,
         "results": folder.path / "results",
+        "effect": folder.path / "effect.json",
+        "curves": folder.path / "curves",
         "exported model": exported.folder,
         "report": folder.path / "report.html",
     }

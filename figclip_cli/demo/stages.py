@@ -48,6 +48,10 @@ class DemoFolder:
         """Videos and annotation."""
         return self.path / "world"
 
+    def annotations(self, split: str) -> Path:
+        """Annotation of a split."""
+        return self.world / f"vsann_{split}_lb.json"
+
     @property
     def run(self) -> RunFolder:
         """The adaptation."""
@@ -61,9 +65,19 @@ class DemoFolder:
         """Prompts of a split."""
         return self.path / f"{split}-prompts.jsonl"
 
+    @property
+    def watched_prompts(self) -> Path:
+        """Prompts of the training clips and of those that training is watched by, with the same kinds of negatives."""
+        return self.path / "watched-prompts.jsonl"
+
     def results(self, name: str) -> Path:
         """Results on the test split."""
         return self.path / "results" / f"{name}.json"
+
+    def clips(self, split: str, reporter: Reporter) -> tuple[StoredClips, Encoding]:
+        """Return the clips of a split for evaluation, and how they are encoded."""
+        encoding = Encoding(PROTOCOLS["figclip"], self.path, reporter)
+        return StoredClips(FramesReader(self.frames(split)), encoding.protocol), encoding
 
 
 def make_inputs(folder: DemoFolder, *, seed: int, counts: Mapping[str, int], workers: int, reporter: Reporter) -> None:
@@ -79,18 +93,20 @@ def make_inputs(folder: DemoFolder, *, seed: int, counts: Mapping[str, int], wor
             extract([videos], folder.frames(split), recipe=recipe, workers=workers, reporter=reporter)
         if not folder.prompts(split).is_file():
             reporter.info(f"build-prompts: {split}")
-            annotations = folder.world / f"vsann_{split}_lb.json"
             options = PromptOptions(seed=seed)
             if split != "train":
                 options = PromptOptions(seed=seed, negatives=_EVERY_KIND, balance=True)
-            build([annotations], folder.prompts(split), options=options, reporter=reporter)
+            build([folder.annotations(split)], folder.prompts(split), options=options, reporter=reporter)
+    if not folder.watched_prompts.is_file():
+        both = [folder.annotations(split) for split in ("train", "valid")]
+        build(both, folder.watched_prompts, options=PromptOptions(seed=seed), reporter=reporter)
 
 
 def adapt_base(folder: DemoFolder, *, seed: int, reporter: Reporter) -> AdaptSummary:
     """Adapt the shipped base model by the recipe for few clips, watching the validation clips; an old run goes on."""
-    sources = [SourceFiles((folder.frames(split),), folder.prompts(split)) for split in ("train", "valid")]
+    frames = (folder.frames("train"), folder.frames("valid"))
     return adapt(
-        sources,
+        [SourceFiles(frames, folder.watched_prompts)],
         folder.run,
         source=ModelSource(str(base_model_folder())),
         options=options_of_recipe(RECIPE, seed=seed),
@@ -102,8 +118,7 @@ def adapt_base(folder: DemoFolder, *, seed: int, reporter: Reporter) -> AdaptSum
 
 def score(folder: DemoFolder, *, split: str = "test", reporter: Reporter) -> dict[str, Results]:
     """Score base and run on clips that were never trained on; write the results and return them by name."""
-    encoding = Encoding(PROTOCOLS["figclip"], folder.path, reporter)
-    clips = StoredClips(FramesReader(folder.frames(split)), encoding.protocol)
+    clips, encoding = folder.clips(split, reporter)
     run = folder.run
 
     def retrieval(captions: Path, level: str) -> Evaluation:

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from figclip_cli.demo import run as run_module
+from figclip_cli.demo import stages
 from figclip_cli.demo.base_model import base_model_folder
 from figclip_cli.demo.run import run_demo
 from figclip_cli.errors import UsageError
@@ -19,9 +20,9 @@ README = Path(__file__).resolve().parents[2] / "README.md"
 def summary(tmp_path_factory):
     """The demo on a world of few clips, for one epoch."""
     patch = pytest.MonkeyPatch()
-    patch.setattr(run_module, "CLIPS", {"train": 6, "valid": 1, "test": 5})
-    recipe = run_module.options_of_recipe
-    patch.setattr(run_module, "options_of_recipe", lambda name, **c: recipe(name, **c, epochs=1, batch_clips=3))
+    patch.setattr(run_module, "CLIPS", {"train": 6, "valid": 2, "test": 5})
+    recipe = stages.options_of_recipe
+    patch.setattr(stages, "options_of_recipe", lambda name, **c: recipe(name, **c, epochs=1, batch_clips=3))
     yield run_demo(tmp_path_factory.mktemp("demo") / "demo", workers=1)
     patch.undo()
 
@@ -33,12 +34,25 @@ def test_everything_it_names_exists(summary):
 
 
 def test_it_evaluates_on_clips_that_were_not_trained_on(summary):
-    train = json.loads((summary.files["world"] / "vseg_split_train_lb.json").read_text())
-    test = json.loads((summary.files["world"] / "vseg_split_test_lb.json").read_text())
-    assert not set(train) & set(test)
-    dense, coarse = summary.results
-    assert dense.evaluated == {"events": 25, "texts": 25} and coarse.evaluated == {"clips": 5, "texts": 5}
-    assert all(metric.delta is not None for results in summary.results for metric in results.metrics)
+    splits = {
+        split: set(json.loads((summary.files["world"] / f"vseg_split_{split}_lb.json").read_text()))
+        for split in ("train", "valid", "test")
+    }
+    assert [len(ids) for ids in splits.values()] == [6, 2, 5] and len(set().union(*splits.values())) == 13
+    results = summary.results
+    assert results["retrieval-dense"].evaluated == {"events": 25, "texts": 25}
+    assert results["retrieval-coarse"].evaluated == {"clips": 5, "texts": 5}
+    assert results["naming"].evaluated["items"] >= 4 * 25 and results["compositional"].evaluated["items"] >= 5 * 25
+    assert all(one.asked == one.evaluated and not one.missing for one in results.values())
+    assert all(metric.delta is not None for one in results.values() for metric in one.metrics)
+    named = {name: {metric.name: metric for metric in one.metrics} for name, one in results.items()}
+    swap = named["compositional"]["role-noun-swap"]
+    assert (summary.effect[0].base, summary.effect[0].delta) == (swap.base_value, swap.delta)
+
+
+def test_the_report_shows_the_run_and_what_changed(summary):
+    page = summary.files["report"].read_text()
+    assert page.startswith("<!doctype html>") and "role-noun-swap" in page
 
 
 def test_the_export_is_verified(summary):
@@ -49,8 +63,7 @@ def test_the_export_is_verified(summary):
 
 def test_the_readme_shows_the_tables_and_files_of_the_demo(summary):
     readme = README.read_text()
-    for results in summary.results:
-        assert all(f" {metric.name} " in readme for metric in results.metrics)
+    assert all(row.what in readme for row in summary.effect)
     assert all(f" {what} " in readme for what in summary.files)
     assert "figclip demo" in (README.parent / "Makefile").read_text() and "make demo" in readme
 
@@ -74,6 +87,7 @@ def test_the_command_passes_its_flags_on(monkeypatch, summary):
     monkeypatch.setattr(run_module, "run_demo", lambda folder, **flags: seen.update(folder=folder, **flags) or summary)
     result = CliRunner().invoke(app, ["demo", "here", "--seed", "3", "--overwrite", "--json", "--quiet"])
     assert result.exit_code == 0 and json.loads(result.stdout)["clips_used"] == 6
+    assert len(json.loads(result.stdout)["effect"]) == len(summary.effect)
     assert (seen["folder"], seen["seed"], seen["overwrite"]) == (Path("here"), 3, True)
     table = CliRunner().invoke(app, ["demo", "here"])
     assert "What was made" in table.stdout and "demo folder" not in table.stderr

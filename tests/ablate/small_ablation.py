@@ -1,0 +1,90 @@
+"""A folder with all that a small specification names: frames, annotation, prompts, captions and choices."""
+
+from __future__ import annotations
+
+import csv
+import json
+from pathlib import Path
+
+from figclip_cli.frames.clip import ClipResult
+from figclip_cli.frames.sampling import SamplingRecipe
+from figclip_cli.frames.store import write_frames
+from figclip_cli.prompts import PromptOptions, build
+
+EVENTS, FRAMES, SIZE = 5, 2, 32
+_VERBS = {
+    "walk.01": ("walk", {"Arg0 (walker)": "man", "ArgM (direction)": "forward"}),
+    "push.01": ("push", {"Arg0 (pusher)": "woman in red", "Arg1 (thing pushed)": "old car"}),
+    "hit.01": ("hit", {"Arg0 (hitter)": "boy", "Arg1 (thing hit)": "ball", "ArgM (manner)": "hard"}),
+    "look.01": ("look", {"Arg0 (looker)": "girl", "Arg1 (thing looked at)": "dog"}),
+    "run.02": ("run", {"Arg0 (runner)": "dog", "ArgM (direction)": "away"}),
+}
+
+
+def write_world(folder: Path, model: Path | str, *, clips: int = 4) -> Path:
+    """Write files of ``train`` and ``valid`` and the specification ``spec.toml``."""
+    folder.mkdir(parents=True)
+    for split in ("train", "valid"):
+        ids = [f"v_{split}{number:06d}_seg_0_10" for number in range(clips)]
+        _write_frames(folder / f"{split}-frames.h5", ids)
+        annotation = [_record(one, number) for number, one in enumerate(ids)]
+        (folder / f"{split}.json").write_text(json.dumps(annotation))
+    build([folder / "valid.json"], folder / "valid-prompts.jsonl", options=PromptOptions())
+    with (folder / "captions.csv").open("w", newline="") as file:
+        rows = csv.writer(file)
+        rows.writerow(["video_id", "sentence"])
+        rows.writerows([one, f"somebody does thing {number}"] for number, one in enumerate(ids))
+    naming = [
+        {"part": "naming", "clip_id": one, "texts": [f"a man {number}", "a dog"]}
+        for number, one in enumerate(ids)
+    ]
+    (folder / "naming.json").write_text(json.dumps(naming))
+    (folder / "spec.toml").write_text(spec_text(model))
+    return folder
+
+
+def _write_frames(path: Path, ids: list[str]) -> None:
+    import numpy as np
+
+    recipe = SamplingRecipe(events=EVENTS, frames_per_event=FRAMES, size=SIZE, storage="raw")
+    times = tuple((np.arange(recipe.frames) + 0.5) / recipe.frames * 10.0)
+    clips = [ClipResult(one, f"{one}.mp4", "ok", "", 0.0, 10.0, times, ()) for one in ids]
+
+    def pictures(number: int) -> list[bytes]:
+        generator = np.random.default_rng([*ids[number].encode()])
+        shape = (recipe.frames, SIZE, SIZE, 3)
+        return [one.tobytes() for one in generator.integers(0, 256, shape, dtype=np.uint8)]
+
+    write_frames(path, recipe, clips, [[SIZE * SIZE * 3] * recipe.frames for _ in ids], pictures)
+
+
+def _record(clip_id: str, shift: int) -> dict:
+    record = {}
+    for event in range(EVENTS):
+        sense = sorted(_VERBS)[(event + shift) % len(_VERBS)]
+        verb, args = _VERBS[sense]
+        args = {key: f"{value} {shift}" for key, value in args.items()} | {"Scene of the Event": "street"}
+        record[f"Ev{event + 1}"] = {
+            "vid_uid": clip_id[2:-9],
+            "vid_seg_int": clip_id,
+            "Verb": f"{verb} ({sense})",
+            "VerbID": sense,
+            "Arg_List": {key: position for position, key in enumerate(args)},
+            "Args": args,
+            **({} if event == 2 else {"EvRel": "NoRel"}),
+        }
+    return record
+
+
+DATA = '[data]\nframes = "train-frames.h5"\nannotations = "train.json"\n'
+EVALUATE = (
+    '[evaluate]\nframes = "valid-frames.h5"\nprompts = "valid-prompts.jsonl"\ncaptions = "captions.csv"\n'
+    'naming = "naming.json"\n'
+)
+OPTIONS = "[options]\nrank = 2\nepochs = 1\nbatch-clips = 2\nlearning-rate = 1e-2\ncontextualizer-layers = 1\n"
+QUESTION = '[[question]]\nname = "rank"\nmetric = "compositional"\nvary = { rank = [1, 2] }\n'
+
+
+def spec_text(model: Path | str = "model", *, questions: str = QUESTION, top: str = "", options: str = OPTIONS) -> str:
+    """Return a specification: two ranks, one seed, one epoch of two steps, unless other parts are given."""
+    return f'name = "small"\nmodel = "{model}"\n{top}\n{DATA}{EVALUATE}{options}{questions}'
