@@ -240,8 +240,8 @@ def test_a_device_that_is_not_there_is_refused(monkeypatch):
         look(device="cuda:7")
 
 
-def test_the_readmes_lines_run(figclip):
-    section = (ROOT / "README.md").read_text().split("## The loss alone")[1].split("```")[1]
+def test_the_lines_of_the_page_run(figclip):
+    section = (ROOT / "docs/troubleshooting.md").read_text().split("## First: what this machine has")[1].split("```")[1]
     lines = [line.split("#")[0].strip() for line in section.strip().splitlines()]
     assert lines == ["figclip doctor", "figclip doctor --json | jq .paths"]
     assert "nothing is missing or broken" in figclip("doctor", OMP_NUM_THREADS="1", TRITON_INTERPRET="0").stdout

@@ -10,7 +10,6 @@ from pathlib import Path
 
 import pytest
 from conftest import PREPROCESS_CFG, TINY_MODEL_CFG, save_model
-from PIL import Image
 
 ROOT = Path(__file__).resolve().parents[2]
 pytestmark = pytest.mark.usefixtures("warm_figclip")
@@ -88,91 +87,6 @@ def test_json_goes_through_a_pipe(done, lab):
     )
     output = shell(line, lab)
     assert (output.returncode, output.stdout, output.stderr) == (0, "6\n", "")
-
-
-def readme_lines(heading: str) -> list[str]:
-    """The commands of a section of the README, without their comments."""
-    block = (ROOT / "README.md").read_text().split(f"## {heading}")[1].split("```")[1]
-    return [line.split("#")[0].strip() for line in block.strip().splitlines()]
-
-
-def test_the_readmes_lines_on_exports_run(done, lab):
-    lines = readme_lines("Exports")
-    assert [line.split()[1] for line in lines] == ["export", "export", "export", "diff-weights", "evaluate"]
-    for line in lines:
-        output = shell(line, lab)
-        assert output.returncode == 0 and "Traceback" not in output.stderr, f"{line}\n{output.stderr}"
-    made = {folder.name for folder in (lab / "export" / "base-model-rank8").iterdir()}
-    assert made == {"open-clip", "transformers", "peft", "onnx-fp16", "open-clip-scale-0", "open-clip-scale-0.5"}
-
-
-def test_the_readmes_lines_on_texts_run(lab, tmp_path):
-    shutil.copytree(lab / "vidsitu", tmp_path / "vidsitu")
-    (tmp_path / "mine.csv").write_text("clip,event,verb,agent,patient,scene\nv1,0,push.01,man,car,street\n")
-    (tmp_path / "captions.json").write_text('[{"clip": "v1", "caption": "the action is walk, the walker is man"}]')
-    lines = readme_lines("Texts of your own")
-    assert [line.split()[1] for line in lines] == ["build-prompts"] * 4 + ["audit-negatives", "schema"]
-    for line in lines:
-        for output in ("prompts.jsonl", "annotations.json"):
-            if line.startswith("figclip build-prompts"):
-                (tmp_path / output).unlink(missing_ok=True)
-        output = shell(line, tmp_path)
-        assert output.returncode == 0, f"{line}: {output.stderr}"
-
-
-def test_the_readmes_lines_on_training_run(done, lab, tmp_path):
-    lab = shutil.copytree(lab, tmp_path / "lab")  # other tests count on the runs of theirs
-    (lab / "valid.txt").write_text("v_clip0000000_seg_0_10\n")
-    (lab / "held-out.txt").write_text("v_clip0000001_seg_0_10\n")
-    (lab / "short.toml").write_text("[adapt]\nepochs = 1\ncontextualizer-layers = 1\n")
-    lines = readme_lines("Training")
-    assert [line.split()[0] for line in lines] == ["figclip"] * 4 + ["torchrun", "figclip"]
-    for line in lines:
-        output = shell(line + (" --config short.toml" if " adapt " in line else ""), lab)
-        assert output.returncode == 0, f"{line}: {output.stderr}"
-    assert all((lab / "runs" / name / "DONE").exists() for name in ("figclip", "watched", "near", "small", "shared"))
-    assert (
-        "excluded: 1 clips dropped, of 1 on the lists"
-        in shell(f"{lines[1]} --config short.toml --overwrite", lab).stderr
-    )
-
-
-def test_the_readmes_lines_on_evaluation_run(done, lab, tmp_path):
-    lab = shutil.copytree(lab, tmp_path / "lab")
-    (lab / "quick.toml").unlink()
-    (lab / "sugarcrepe").mkdir()
-    (lab / "val2017").mkdir()
-    for part in ("swap_obj", "swap_att"):
-        item = {"filename": f"{part}.png", "caption": "a cat on a mat", "negative_caption": "a mat on a cat"}
-        (lab / "sugarcrepe" / f"{part}.json").write_text(json.dumps({"0": item}))
-        Image.new("RGB", (40, 30), "red").save(lab / "val2017" / f"{part}.png")
-    (lab / "UCF-101").mkdir()
-    (lab / "MSRVTT").mkdir()
-    listed, videos = [], sorted((lab / "vidsitu").glob("*.mp4"))[:2]
-    for name, video in zip(("Archery", "YoYo"), videos, strict=True):
-        listed.append(f"{name}/v_{name}_g01_c01.mp4")
-        shutil.copy(video, lab / "UCF-101" / f"v_{name}_g01_c01.mp4")
-    (lab / "testlist01.txt").write_text("\n".join(listed) + "\n")
-    (lab / "classInd.txt").write_text("1 Archery\n2 YoYo\n")
-    shutil.copy(videos[0], lab / "MSRVTT" / "video9770.mp4")
-    shutil.copy(videos[1], lab / "MSRVTT" / "video9771.mp4")
-    rows = ["key,vid_key,video_id,sentence", "ret0,msr9770,video9770,a man", "ret1,msr9771,video9771,a dog"]
-    (lab / "MSRVTT_JSFUSION_test.csv").write_text("\n".join(rows) + "\n")
-    lines = readme_lines("Evaluation")
-    assert [line.split()[1] for line in lines] == ["evaluate"] * 4 + ["compare", "search", "embed"]
-    for line in lines:
-        output = shell(line, lab)
-        assert output.returncode == 0, f"{line}: {output.stderr}"
-        assert output.stdout.strip(), line
-    protocols = [
-        json.loads((lab / "results" / f"{name}-base-model-rank8.json").read_text())["protocol"]
-        for name in ("action-testlist01", "retrieval-MSRVTT_JSFUSION_test")
-    ]
-    assert [(one["name"], one["frames"]["frames_per_event"], one["frames"]["fps"]) for one in protocols] == [
-        ("vifi", 32, 0.0),
-        ("clip4clip", 0, 1.0),
-    ]
-    assert Image.open(lab / "hits.png").width > 100 and (lab / "features.safetensors").stat().st_size > 1000
 
 
 @pytest.mark.parametrize(
@@ -269,9 +183,9 @@ def test_error_model_name_that_does_not_exist(done, lab):
 
 
 def test_error_weights_that_cannot_be_had_offline(done, lab):
-    """The README's own line for named weights, on a machine without network."""
+    """The page's own line for named weights, on a machine without network."""
     line = "figclip adapt --rank 64 --model ViT-B-32-quickgelu --pretrained openai"
-    assert line in (ROOT / "README.md").read_text()
+    assert line in (ROOT / "docs" / "adapt.md").read_text()
     said = fails(line, lab, 3)
     assert "not on this machine" in said and "open_clip_model.safetensors" in said and "--pretrained FILE" in said
 

@@ -1,4 +1,4 @@
-"""The README's lines on task heads, in order, in a folder as a lab has it."""
+"""The lines of the page on task heads, in order, in a folder as a lab has it."""
 
 from __future__ import annotations
 
@@ -7,7 +7,8 @@ import shutil
 
 import pytest
 from conftest import QUICK
-from test_commands_pipeline import readme_lines, shell
+from documents import bare, blocks
+from test_commands_pipeline import shell
 
 from figclip_cli.adapt import AdaptOptions, SourceFiles, adapt
 from figclip_cli.demo.base_model import base_model_folder
@@ -47,7 +48,7 @@ def lab(tmp_path_factory, warm_figclip):
 def done(lab):
     """Each line's outcome; size and epochs are the only things that a small test adds."""
     outputs = []
-    for line in readme_lines("Task heads"):
+    for line in (bare(one) for block in blocks("docs/heads.md") if block.is_commands for one in block.commands()):
         small = " --config quick.toml" if "train-head" in line else " --size 64" if "extract-frames" in line else ""
         outputs.append((line, shell(line + small, lab)))
     return outputs
