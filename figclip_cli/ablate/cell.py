@@ -35,7 +35,7 @@ class Job:
         frames: Frames files that are trained on.
         prompts: The prompts file that is given; None where prompts are built.
         annotations: What they are built from.
-        lists: Clips to use, to leave out and to hold out.
+        lists: Clips to features, to leave out and to hold out.
         source: The base model.
         scoring: What it is scored by.
         evaluation_sha256: Hash of all that scoring reads.
@@ -73,13 +73,13 @@ def missing_uses(record: dict[str, Any] | None, cell: Cell, evaluation_sha256: s
         or known.get("version") != CELL_VERSION
         or known.get("sha256") != cell.sha256
     ):
-        return list(cell.uses)
+        return list(cell.features)
     quality = known.get("quality")
     scored = quality if isinstance(quality, dict) else {}
     return [
-        use
-        for use in cell.uses
-        if not isinstance(scored.get(use), dict) or scored[use].get("evaluation_sha256") != evaluation_sha256
+        features
+        for features in cell.features
+        if not isinstance(scored.get(features), dict) or scored[features].get("evaluation_sha256") != evaluation_sha256
     ]
 
 
@@ -102,12 +102,12 @@ def make_cell(job: Job, reporter: Reporter) -> None:
             write_json(folder.cost_file, cost)
         record = folder.read(folder.record_file)
         wanted = missing_uses(record, job.cell, job.evaluation_sha256)
-        quality = {} if record is None or set(wanted) == set(job.cell.uses) else dict(record["quality"])
-        for use in wanted:
+        quality = {} if record is None or set(wanted) == set(job.cell.features) else dict(record["quality"])
+        for features in wanted:
             started = time.monotonic()
-            tasks = job.scoring.score(folder, use, job.source, device, reporter)
+            tasks = job.scoring.score(folder, features, job.source, device, reporter)
             seconds = time.monotonic() - started
-            quality[use] = {"evaluation_sha256": job.evaluation_sha256, "seconds": seconds, "tasks": tasks}
+            quality[features] = {"evaluation_sha256": job.evaluation_sha256, "seconds": seconds, "tasks": tasks}
         write_json(folder.record_file, _record(job, cost, quality))
         folder.error_file.unlink(missing_ok=True)
 

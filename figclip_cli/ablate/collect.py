@@ -122,7 +122,7 @@ def _answer(question: Question, rows: Sequence[Row], records: Mapping[str, Mappi
         done = tuple((cell, records[cell.sha256]) for cell in row.cells if cell.sha256 in records)
         quality = {}
         for metric in question.show:
-            found = [_metric(record, row.use, metric, question) for _, record in done]
+            found = [_metric(record, row.features, metric, question) for _, record in done]
             if found:
                 quality[metric] = over_seeds([(one["value"], one["standard_error"]) for one in found])
                 first = found[0]
@@ -144,10 +144,10 @@ def _answer(question: Question, rows: Sequence[Row], records: Mapping[str, Mappi
     )
 
 
-def _metric(record: Mapping[str, Any], use: str, metric: str, question: Question) -> Mapping[str, Any]:
+def _metric(record: Mapping[str, Any], features: str, metric: str, question: Question) -> Mapping[str, Any]:
     """Return a metric of a cell; the macro mean of a task with one part is that part."""
     task, _, name = metric.partition(" ")
-    metrics: Sequence[Mapping[str, Any]] = record["quality"][use]["tasks"][task]
+    metrics: Sequence[Mapping[str, Any]] = record["quality"][features]["tasks"][task]
     found = next((one for one in metrics if one["name"] == name), None)
     if found is None and name == "macro":
         found = metrics[0]

@@ -58,9 +58,9 @@ class CellFolder:
         """What the cell's process said."""
         return self.path / "log.txt"
 
-    def results_file(self, use: str, task: str) -> Path:
+    def results_file(self, features: str, task: str) -> Path:
         """Ordinary results of one task."""
-        return self.path / "results" / use / f"{task}.json"
+        return self.path / "results" / features / f"{task}.json"
 
     def read(self, path: Path) -> dict[str, Any] | None:
         """Return what a JSON file of the cell holds; None where there is none, or where it is not whole."""

@@ -34,7 +34,7 @@ class Cell:
         options: Of ``adapt``.
         prompts: How its prompts are built; None where they are given.
         prompts_sha256: Hash of all that decides the prompts.
-        uses: What reads the clips, in the order asked.
+        features: What reads the clips, in the order asked.
     """
 
     number: int
@@ -43,7 +43,7 @@ class Cell:
     options: AdaptOptions
     prompts: PromptOptions | None
     prompts_sha256: str
-    uses: list[str] = field(default_factory=list)
+    features: list[str] = field(default_factory=list)
 
     @property
     def key(self) -> str:
@@ -62,12 +62,12 @@ class Row:
 
     Attributes:
         setting: What the specification says.
-        use: What reads the clips.
+        features: What reads the clips.
         cells: One for each seed.
     """
 
     setting: Setting
-    use: str
+    features: str
     cells: tuple[Cell, ...]
 
 
@@ -90,7 +90,7 @@ class Plan:
         for name, rows in self.rows.items():
             seen: dict[tuple[Any, ...], str] = {}
             for row in rows:
-                same = seen.setdefault((row.use, *(cell.sha256 for cell in row.cells)), row.setting.name)
+                same = seen.setdefault((row.features, *(cell.sha256 for cell in row.cells)), row.setting.name)
                 if same != row.setting.name:
                     yield f"question '{name}': '{row.setting.name}' comes to the same as '{same}'"
 
@@ -155,7 +155,7 @@ def _rows(question: Question, inputs: AblationInputs, seeds: Sequence[int], made
     spec = inputs.spec
     start = spec.changes.then(question.changes)
     for setting in question.settings:
-        cells, use = [], ""
+        cells, features = [], ""
         for seed in seeds:
             try:
                 resolved = start.then(setting.changes).resolve(
@@ -165,8 +165,8 @@ def _rows(question: Question, inputs: AblationInputs, seeds: Sequence[int], made
                 where = f"{spec.path}, question '{question.name}', setting '{setting.name}'"
                 raise InputError(f"{where}: {error.message}", error.hint) from error
             cells.append(_cell(resolved, setting, inputs, made))
-            use = resolved.use
-        yield Row(setting, use, tuple(cells))
+            features = resolved.features
+        yield Row(setting, features, tuple(cells))
 
 
 def _cell(resolved: Resolved, setting: Setting, inputs: AblationInputs, made: dict[str, Cell]) -> Cell:
@@ -185,8 +185,8 @@ def _cell(resolved: Resolved, setting: Setting, inputs: AblationInputs, made: di
         label = f"{_slug(setting.name)}-seed{resolved.options.seed}"
         made[sha256] = Cell(len(made), label, sha256, resolved.options, prompts, prompts_sha256)
     cell = made[sha256]
-    if resolved.use not in cell.uses:
-        cell.uses.append(resolved.use)
+    if resolved.features not in cell.features:
+        cell.features.append(resolved.features)
     return cell
 
 

@@ -99,7 +99,7 @@ def _row(row: CollectedRow, answer: Answer, folder: AblationFolder) -> dict[str,
     return {
         "setting": row.name,
         "values": dict(row.row.setting.values),
-        "use": row.row.use,
+        "features": row.row.features,
         "cells": {str(cell.options.seed): folder.cell(cell).path.name for cell in row.row.cells},
         "seeds_finished": [cell.options.seed for cell, _ in row.done],
         "quality": _quality(row.quality),
@@ -115,7 +115,12 @@ def _quality(quality: Mapping[str, Estimate]) -> dict[str, Any]:
 def _csv(collected: Collected) -> str:
     """Return one row for each question, setting and finished seed, with all costs and all metrics."""
     rows = list(_csv_rows(collected))
-    columns = list(dict.fromkeys(column for row in rows for column in row)) or ["question", "setting", "use", "seed"]
+    columns = list(dict.fromkeys(column for row in rows for column in row)) or [
+        "question",
+        "setting",
+        "features",
+        "seed",
+    ]
     text = io.StringIO()
     writer = csv.DictWriter(text, columns, lineterminator="\n", restval="")
     writer.writeheader()
@@ -130,12 +135,12 @@ def _csv_rows(collected: Collected) -> Iterator[dict[str, Any]]:
                 made = {
                     "question": answer.question.name,
                     "setting": row.name,
-                    "use": row.row.use,
+                    "features": row.row.features,
                     "seed": cell.options.seed,
                     "cell": cell.key,
                     **{name: record["cost"].get(name) for name in _COSTS},
                 }
-                for task, metrics in record["quality"][row.row.use]["tasks"].items():
+                for task, metrics in record["quality"][row.row.features]["tasks"].items():
                     for one in metrics:
                         made[f"{task} {one['name']}"] = one["value"]
                         made[f"{task} {one['name']} base"] = one["base_value"]

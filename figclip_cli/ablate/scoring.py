@@ -11,14 +11,13 @@ from typing import Any
 import torch
 
 from figclip_cli.ablate.folder import CellFolder
-from figclip_cli.ablate.settings import CONTEXTUALIZER
 from figclip_cli.ablate.tasks import COMPOSITIONAL, Task, read_task
 from figclip_cli.evaluate.compositional import evaluate_compositional
 from figclip_cli.evaluate.encoders import Encoding
 from figclip_cli.evaluate.evaluation import Evaluation
 from figclip_cli.evaluate.protocols import PROTOCOLS, Protocol
 from figclip_cli.evaluate.retrieval import evaluate_retrieval
-from figclip_cli.evaluate.task_options import PLAIN, TOKENS, CompositionalOptions, RetrievalOptions
+from figclip_cli.evaluate.task_options import CompositionalOptions, RetrievalOptions
 from figclip_cli.evaluate.visuals import StoredClips
 from figclip_cli.frames import FramesReader
 from figclip_cli.models.clip import Clip, load_clip
@@ -43,13 +42,13 @@ class Scoring:
     cache: Path
 
     def score(
-        self, folder: CellFolder, use: str, source: ModelSource, device: torch.device, reporter: Reporter
+        self, folder: CellFolder, features: str, source: ModelSource, device: torch.device, reporter: Reporter
     ) -> dict[str, list[dict[str, Any]]]:
         """Return every metric of every task, as plain JSON values, after writing the results.
 
         Args:
             folder: The cell, whose run is finished.
-            use: What reads the clips.
+            features: What reads the clips.
             source: The base model.
 
         Raises:
@@ -57,7 +56,6 @@ class Scoring:
         """
         protocol = PROTOCOLS[self.protocol]
         encoding = Encoding(protocol, self.cache, reporter)
-        features = TOKENS if use == CONTEXTUALIZER else PLAIN
         base = load_clip(source, device=device, reporter=reporter)
         opened: dict[Sequence[str], StoredClips] = {}
         quality = {}
@@ -67,7 +65,7 @@ class Scoring:
             # Adapters are attached in place, to a copy of the base that was loaded once.
             clip = replace(base, model=copy.deepcopy(base.model))
             evaluation = self._evaluated(task, clip, opened[task.frames], encoding, folder.run, features)
-            results = evaluation.write(folder.results_file(use, task.name))
+            results = evaluation.write(folder.results_file(features, task.name))
             quality[task.name] = [asdict(metric) for metric in results.metrics]
         return quality
 

@@ -9,15 +9,12 @@ from typing import Any, Union, get_args, get_origin, get_type_hints
 
 from figclip_cli.adapt.options import AdaptOptions, Execution
 from figclip_cli.errors import FigclipError, InputError, UsageError, nearest
+from figclip_cli.evaluate.task_options import FEATURES, PLAIN, TOKENS
 from figclip_cli.option_fields import spelled
 from figclip_cli.prompts.negatives import parse_requests
 from figclip_cli.prompts.options import PromptOptions
 
-IMAGE, CONTEXTUALIZER = "image", "contextualizer"
-USES = (IMAGE, CONTEXTUALIZER)
-"""What reads the clips when they are scored: the image tower alone, or the contextualizer's tokens."""
-
-_OWN = ("template", "negatives", "balance", "use", "keep_steps")
+_OWN = ("template", "negatives", "balance", "features", "keep_steps")
 _LARGEST = 1e300
 _PROMPT_KEYS = ("template", "negatives", "balance")
 _ADAPT = {item.name: item for item in fields(AdaptOptions) if item.name != "seed"}
@@ -32,12 +29,12 @@ class Resolved:
     Attributes:
         options: Of ``adapt``; its seed is one of the spec's.
         prompts: How the prompts are built; None where the spec names a finished file.
-        use: One of :data:`USES`.
+        features: One of :data:`FEATURES`.
     """
 
     options: AdaptOptions
     prompts: PromptOptions | None = None
-    use: str = IMAGE
+    features: str = PLAIN
 
 
 @dataclass(frozen=True)
@@ -47,13 +44,13 @@ class Changes:
     Attributes:
         options: By field of :class:`AdaptOptions`.
         prompts: By field of :class:`PromptOptions`.
-        use: None leaves it.
+        features: None leaves it.
         keep_steps: Whether a fraction of the clips is shown as many times more often; None leaves it.
     """
 
     options: Mapping[str, Any] = field(default_factory=dict)
     prompts: Mapping[str, Any] = field(default_factory=dict)
-    use: str | None = None
+    features: str | None = None
     keep_steps: bool | None = None
 
     def then(self, later: Changes) -> Changes:
@@ -61,7 +58,7 @@ class Changes:
         return Changes(
             {**self.options, **later.options},
             {**self.prompts, **later.prompts},
-            self.use if later.use is None else later.use,
+            self.features if later.features is None else later.features,
             self.keep_steps if later.keep_steps is None else later.keep_steps,
         )
 
@@ -81,10 +78,10 @@ class Changes:
         options = replace(recipe, **self.options, seed=seed)
         if self.keep_steps and options.fraction < 1:
             options = replace(options, epochs=max(1, round(options.epochs / options.fraction)))
-        use = self.use or IMAGE
-        if use == CONTEXTUALIZER and not options.contextualizer:
-            raise UsageError("use = 'contextualizer' needs a contextualizer", "leave out contextualizer = false")
-        return Resolved(options, PromptOptions(**self.prompts) if builds_prompts else None, use)
+        features = self.features or PLAIN
+        if features == TOKENS and not options.contextualizer:
+            raise UsageError("features = 'tokens' needs a contextualizer", "leave out contextualizer = false")
+        return Resolved(options, PromptOptions(**self.prompts) if builds_prompts else None, features)
 
 
 def changes_of(values: Mapping[str, Any], where: str) -> Changes:
@@ -107,7 +104,7 @@ def changes_of(values: Mapping[str, Any], where: str) -> Changes:
             place[name] = _own_value(name, value) if name in _OWN else converted(_ADAPT[name], _HINTS[name], value)
         except FigclipError as error:
             raise InputError(f"{where}: {error.message}", error.hint) from error
-    return Changes(options, prompts, own.get("use"), own.get("keep_steps"))
+    return Changes(options, prompts, own.get("features"), own.get("keep_steps"))
 
 
 def _hint(key: str) -> str:
@@ -151,9 +148,9 @@ def _own_value(name: str, value: Any) -> Any:
     if name == "negatives":
         return _negatives(value)
     if not isinstance(value, str) or not value.strip():
-        raise UsageError(f"{name} is no text", f'for example {name} = "{"image" if name == "use" else "paper"}"')
-    if name == "use" and value not in USES:
-        raise UsageError(f"use cannot be '{value[:80]}'", nearest(value[:80], USES))
+        raise UsageError(f"{name} is no text", f'for example {name} = "{"plain" if name == "features" else "paper"}"')
+    if name == "features" and value not in FEATURES:
+        raise UsageError(f"features cannot be '{value[:80]}'", nearest(value[:80], FEATURES))
     return value
 
 

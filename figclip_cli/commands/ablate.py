@@ -172,8 +172,8 @@ def _list(terminal: Terminal, plan: Plan, folder: AblationFolder, cells: tuple[C
         finished = is_finished(place, cell, evaluation)
         begun = place.run.config_file.is_file()
         state = "finished" if finished else "failed" if place.error_file.is_file() else "begun" if begun else "to make"
-        shown.add_row(str(cell.number), place.path.name, state, ", ".join(cell.uses))
-        listed.append({"cell": cell.number, "name": place.path.name, "state": state, "uses": cell.uses})
+        shown.add_row(str(cell.number), place.path.name, state, ", ".join(cell.features))
+        listed.append({"cell": cell.number, "name": place.path.name, "state": state, "features": cell.features})
     document: dict[str, Any] = {"output": str(folder.path), "cells": listed}
     if dry_run:
         wanted = sorted({cell.prompts_sha256 for cell in cells if cell.prompts is not None})

@@ -35,8 +35,7 @@ def write_world(folder: Path, model: Path | str, *, clips: int = 4) -> Path:
         rows.writerow(["video_id", "sentence"])
         rows.writerows([one, f"somebody does thing {number}"] for number, one in enumerate(ids))
     naming = [
-        {"part": "naming", "clip_id": one, "texts": [f"a man {number}", "a dog"]}
-        for number, one in enumerate(ids)
+        {"part": "naming", "clip_id": one, "texts": [f"a man {number}", "a dog"]} for number, one in enumerate(ids)
     ]
     (folder / "naming.json").write_text(json.dumps(naming))
     (folder / "spec.toml").write_text(spec_text(model))

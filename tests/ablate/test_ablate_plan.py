@@ -31,17 +31,17 @@ def test_equal_cells_are_made_once(world):
         world,
         vary("rank", "rank = [1, 2, 4]")
         + vary("targets", 'targets = ["q,k,v", "q,v"]')
-        + vary("use", 'use = ["image", "contextualizer"]')
+        + vary("features", 'features = ["plain", "tokens"]')
         + vary("steps", "keep-steps = [true, false]"),
         top="seeds = [0, 1]",
     )
     default = plan.rows["rank"][1].cells  # rank 2 is what [options] says
-    assert [len(plan.rows[name]) for name in ("rank", "targets", "use")] == [3, 2, 2]
+    assert [len(plan.rows[name]) for name in ("rank", "targets", "features")] == [3, 2, 2]
     assert plan.rows["targets"][0].cells == default
-    assert all(row.cells == default for row in (*plan.rows["use"], *plan.rows["steps"]))
+    assert all(row.cells == default for row in (*plan.rows["features"], *plan.rows["steps"]))
     assert len(plan.cells) == 2 * (3 + 1)
     assert [cell.number for cell in plan.cells] == list(range(8))
-    assert default[0].uses == ["image", "contextualizer"] and plan.cells[0].uses == ["image"]
+    assert default[0].features == ["plain", "tokens"] and plan.cells[0].features == ["plain"]
     assert default[0].name.startswith("rank-2-seed0-") and default[1].options.seed == 1
 
 

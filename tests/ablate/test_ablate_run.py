@@ -44,7 +44,7 @@ cost = "seconds"
 name = "as it is"
 [[question.setting]]
 name = "read through the contextualizer"
-use = "contextualizer"
+features = "tokens"
 [[question.setting]]
 name = "kinds that are not there"
 negative-kinds = "scene-replace"
@@ -82,11 +82,11 @@ def test_a_cell_is_an_ordinary_run_with_ordinary_results(plan, made):
     assert cell.run.load_config()["lora"]["rank"] == 2
     document = json.loads(cell.record_file.read_text())
     assert set(document["quality"]) == {"image", "contextualizer"}
-    for use in document["quality"]:
-        for task, metrics in document["quality"][use]["tasks"].items():
-            results = read_results(cell.results_file(use, task))
+    for features in document["quality"]:
+        for task, metrics in document["quality"][features]["tasks"].items():
+            results = read_results(cell.results_file(features, task))
             assert {one.name: one.value for one in results.metrics} == {one["name"]: one["value"] for one in metrics}
-            assert results.protocol["contextualizer"] is (use == "contextualizer")
+            assert results.protocol["contextualizer"] is (features == "tokens")
     cost = document["cost"]
     modules = cell.run.load_config()["lora"]["modules"]
     assert cost["tower_parameters"] == sum(one["parameters"] for one in modules)
@@ -115,7 +115,7 @@ def test_the_tables_are_of_what_there_is(plan, made, tmp_path):
     assert rank["base"]["dense t2v R@1"]["value"] == metric.base_value
     assert "kinds that are not there (0 of 1 seeds)" in folder.table_file("broken").read_text()
     lines = folder.csv_file.read_text().splitlines()
-    assert len(lines) == 1 + 4 and lines[0].startswith("question,setting,use,seed,cell,trainable_parameters")
+    assert len(lines) == 1 + 4 and lines[0].startswith("question,setting,features,seed,cell,trainable_parameters")
 
 
 def test_what_is_finished_is_kept_and_scored_anew_where_scoring_changed(plan, made, tmp_path):

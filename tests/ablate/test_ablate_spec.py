@@ -47,9 +47,9 @@ def test_several_axes_are_a_product(tmp_path):
 
 def test_settings_stand_on_the_options_below_them():
     start = changes_of({"rank": 4, "template": "natural", "keep-steps": True}, "x")
-    made = start.then(changes_of({"rank": 2, "fraction": 0.25, "use": "contextualizer"}, "x"))
+    made = start.then(changes_of({"rank": 2, "fraction": 0.25, "features": "tokens"}, "x"))
     resolved = made.resolve(AdaptOptions(epochs=3), seed=7, builds_prompts=True)
-    assert (resolved.options.rank, resolved.options.seed, resolved.use) == (2, 7, "contextualizer")
+    assert (resolved.options.rank, resolved.options.seed, resolved.features) == (2, 7, "tokens")
     assert resolved.options.epochs == 12  # a quarter of the clips, as many steps
     assert resolved.prompts is not None and resolved.prompts.template == "natural"
 
@@ -83,7 +83,7 @@ def test_values_are_written_as_flags_or_as_toml():
         ({"negatives": 3}, "no KIND=NUMBER", ""),
         ({"negatives": {"verb-role": True}}, "no KIND=NUMBER", ""),
         ({"negatives": "verb-roles=3"}, "verb-roles", "verb-role"),
-        ({"use": "video"}, "use cannot be 'video'", "image"),
+        ({"features": "video"}, "features cannot be 'video'", "plain"),
         ({"template": 1}, "template is no text", ""),
         ({"balance": "yes"}, "balance is not true or false", ""),
         ({"batch-clips": 3, "batch_clips": 3}, "twice", ""),
@@ -98,7 +98,7 @@ def test_what_a_setting_may_not_say(table, said, hint):
 
 def test_what_settings_may_not_say_together():
     with pytest.raises(UsageError, match="contextualizer"):
-        changes_of({"use": "contextualizer", "contextualizer": False}, "x").resolve(
+        changes_of({"features": "tokens", "contextualizer": False}, "x").resolve(
             AdaptOptions(), seed=0, builds_prompts=True
         )
     with pytest.raises(UsageError, match="'template' changes prompts"):
