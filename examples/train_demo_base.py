@@ -19,7 +19,7 @@ from typing import Any
 
 import torch
 import torch.nn.functional as F
-from demo_base_captions import NAMING, TELLING, Shown, caption, every_text
+from demo_base_captions import MIXES, Shown, caption, every_text
 from demo_base_probes import probes
 from safetensors.torch import load_file, save_file
 from torch import Tensor
@@ -117,9 +117,12 @@ def train(
 ) -> None:
     """Train on random captions of random frames, and log the smoothed loss."""
     rng, order = random.Random(args.seed), torch.Generator().manual_seed(args.seed)
-    optimizer = torch.optim.AdamW(model.parameters(), lr=PEAK_LEARNING_RATE, betas=(0.9, 0.98), weight_decay=0.05)
+    if args.freeze_text:
+        model.requires_grad_(False).visual.requires_grad_(True)
+    trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
+    optimizer = torch.optim.AdamW(trained, lr=PEAK_LEARNING_RATE, betas=(0.9, 0.98), weight_decay=0.05)
     started, running = time.monotonic(), 0.0
-    kinds = TELLING if args.start is not None else NAMING
+    kinds = MIXES[args.captions]
     with (args.out / "training_log.jsonl").open("w") as file:
         for step in range(args.stop or args.steps):
             picks = drawn_frames(len(frames), args.together, order)
@@ -129,7 +132,7 @@ def train(
             loss = contrast(model, frames[picks].to(args.device), tokens)
             optimizer.zero_grad()
             loss.backward()
-            torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+            torch.nn.utils.clip_grad_norm_(trained, 1.0)
             optimizer.step()
             running = loss.item() if step == 0 else 0.98 * running + 0.02 * loss.item()
             if step % LOG_EVERY == 0 or step == (args.stop or args.steps) - 1:
@@ -205,7 +208,7 @@ def write(model: Any, out: Path, args: argparse.Namespace, figures: dict[str, fl
     (out / "open_clip_config.json").write_text(json.dumps(config, indent=2, sort_keys=True) + "\n")
     card = CARD.format(
         parameters=sum(p.numel() for p in model.parameters()), size=SIZE, frames=frames, steps=args.steps, batch=BATCH,
-        seed=args.seed, shares="\n".join(f"| {kind.about} | {100 * kind.share:.0f} % |" for kind in TELLING),
+        seed=args.seed, shares="\n".join(f"| {kind.about} | {100 * kind.share:.0f} % |" for kind in MIXES[args.captions]),
         rows="\n".join(f"| {kind} | {value} % |" for kind, value in figures.items()),
     )  # fmt: skip
     (out / "README.md").write_text(card)
@@ -221,6 +224,8 @@ def main() -> None:
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--stop", type=int, help="end after so many of the steps")
     parser.add_argument("--start", type=Path, help="folder of an earlier training to go on from")
+    parser.add_argument("--captions", choices=sorted(MIXES), default="mixed", help="of which kinds captions are")
+    parser.add_argument("--freeze-text", action="store_true", help="train the image tower alone")
     parser.add_argument("--together", type=float, default=0.0, help="share of a batch that is whole clips")
     parser.add_argument(
         "--probe-every", type=int, default=0, help="measure and write what there is every so many steps"

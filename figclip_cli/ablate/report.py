@@ -115,12 +115,8 @@ def _quality(quality: Mapping[str, Estimate]) -> dict[str, Any]:
 def _csv(collected: Collected) -> str:
     """Return one row for each question, setting and finished seed, with all costs and all metrics."""
     rows = list(_csv_rows(collected))
-    columns = list(dict.fromkeys(column for row in rows for column in row)) or [
-        "question",
-        "setting",
-        "features",
-        "seed",
-    ]
+    columns = list(dict.fromkeys(column for row in rows for column in row))
+    columns = columns or ["question", "setting", "features", "seed"]
     text = io.StringIO()
     writer = csv.DictWriter(text, columns, lineterminator="\n", restval="")
     writer.writeheader()

@@ -49,6 +49,7 @@ class Drawing:
         for item in placed:
             _streaks(pen, item)
             _actor(pen, item)
+            _arms(pen, item)
         if self._event.verb.word == "hit" and phase > 0.25:
             x, y = ((a + b) / 2 * _SIDE for a, b in zip(placed[0].at, placed[1].at, strict=True))
             pen.polygon(_star(x, y - 0.07 * _SIDE, 0.08 * _SIDE, 8), fill=(255, 250, 120))
@@ -99,6 +100,19 @@ def _streaks(pen: ImageDraw.ImageDraw, item: Placement) -> None:
         x, y = ((item.at[k] + (across[k] * offset - way[k] * 1.1) * item.radius) * _SIDE for k in (0, 1))
         tail = 0.7 * length * _SIDE
         pen.line([(x, y), (x - way[0] * tail, y - way[1] * tail)], fill=_WHITE, width=2)
+
+
+def _arms(pen: ImageDraw.ImageDraw, item: Placement) -> None:
+    if item.arms == (0.0, 0.0):
+        return
+    (along_x, along_y), r = item.arms, item.radius * _SIDE
+    for side in (-0.65, 0.65):
+        x = item.at[0] * _SIDE - side * r * along_y
+        y = item.at[1] * _SIDE + side * r * along_x
+        end = (x + 1.45 * r * along_x, y + 1.45 * r * along_y)
+        pen.line([(x + 0.5 * r * along_x, y + 0.5 * r * along_y), end], fill=_BLACK, width=4)
+        hand = 0.22 * r
+        pen.ellipse((end[0] - hand, end[1] - hand, end[0] + hand, end[1] + hand), fill=_WHITE, outline=_BLACK)
 
 
 def _actor(pen: ImageDraw.ImageDraw, item: Placement) -> None:

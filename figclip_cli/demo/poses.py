@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import math
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -29,6 +29,7 @@ class Placement:
         radius: Half its height.
         gaze: Unit vector the eyes look along.
         motion: Vector it moves along, drawn as streaks behind it; zero for none.
+        arms: Unit vector the arms are stretched along; zero for none. Only who does something stretches them.
     """
 
     actor: Actor
@@ -36,6 +37,7 @@ class Placement:
     radius: float
     gaze: Point
     motion: Point = _STILL
+    arms: Point = _STILL
 
 
 @dataclass(frozen=True)
@@ -211,8 +213,14 @@ _POSES: dict[str, Callable[[_Moment], list[Placement]]] = {
 
 
 def place(event: Event, stage: Stage, phase: float) -> list[Placement]:
-    """Return who takes part, back to front, at a phase in [0, 1] of an event."""
-    return _POSES[event.verb.word](_Moment(event, stage, phase))
+    """Return who takes part, back to front, at a phase in [0, 1] of an event; the agent is the last."""
+    *others, agent = _POSES[event.verb.word](_Moment(event, stage, phase))
+    towards = agent.gaze
+    if others and event.verb.word != "flee":
+        across, down = others[0].at[0] - agent.at[0], others[0].at[1] - agent.at[1]
+        length = math.hypot(across, down)
+        towards = (across / length, down / length)
+    return [*others, replace(agent, arms=towards)]
 
 
 def onlooker(event: Event, stage: Stage) -> Placement | None:

@@ -270,6 +270,9 @@ def _opened(path: Path) -> h5py.File:
     try:
         return h5py.File(path, "r")
     except OSError as error:
+        if "lock file" in str(error):  # some network disks refuse locks, which a reader does not need
+            hint = "set HDF5_USE_FILE_LOCKING=FALSE if nothing is writing to it"
+            raise InputError(f"{path} cannot be locked", hint) from error
         raise InputError(f"{path} is not a readable HDF5 file", "is it complete? extract again") from error
 
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import pickle
 import shutil
+import subprocess
+import sys
 from concurrent.futures import ProcessPoolExecutor
 from multiprocessing import get_context
 
@@ -166,6 +168,18 @@ def test_missing_truncated_and_foreign_files_are_refused(copy, tmp_path):
     (tmp_path / "text.h5").write_text("hello")
     with pytest.raises(InputError, match="not a readable HDF5"):
         FramesReader(tmp_path / "text.h5")
+
+
+def test_a_file_that_cannot_be_locked_is_not_called_damaged(copy):
+    code = "import h5py, sys, time; file = h5py.File(sys.argv[1], 'r+'); print('open', flush=True); time.sleep(60)"
+    with subprocess.Popen([sys.executable, "-c", code, str(copy)], stdout=subprocess.PIPE, text=True) as writer:
+        try:
+            assert writer.stdout is not None and writer.stdout.readline() == "open\n"
+            with pytest.raises(InputError, match="cannot be locked") as caught:
+                FramesReader(copy)
+            assert "HDF5_USE_FILE_LOCKING=FALSE" in caught.value.hint
+        finally:
+            writer.kill()
 
 
 def test_damaged_pictures_are_refused_when_read(copy):
