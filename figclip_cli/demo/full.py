@@ -4,13 +4,16 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
+from figclip_cli.demo.base_model import base_model_folder
 from figclip_cli.demo.effect import EffectRow, effect, write_effect
 from figclip_cli.demo.effect_drawing import effect_svg
 from figclip_cli.demo.folders import new_folder
-from figclip_cli.demo.stages import RECIPE, DemoFolder, adapt_base, make_inputs, score
+from figclip_cli.demo.scenario import WORLD_VERSION
+from figclip_cli.demo.stages import DemoFolder, adapt_base, make_inputs, recipe_options, score
 from figclip_cli.evaluate.results import Results, read_results
-from figclip_cli.files import write_text
+from figclip_cli.files import sha256_of_file, write_text
 from figclip_cli.reporting import SILENT, Reporter
 
 CLIPS = {"train": 1000, "valid": 60, "test": 300}
@@ -47,7 +50,7 @@ def run_full(
     Raises:
         UsageError: The folder has something else in it.
     """
-    new_folder(path, overwrite=overwrite, settings={"seed": seed, "seeds": seeds, "clips": CLIPS, "recipe": RECIPE})
+    new_folder(path, overwrite=overwrite, settings=_settings(seed, seeds))
     results = {}
     for number in range(seed, seed + seeds):
         reporter.info(f"seed {number}: {number - seed + 1} of {seeds}")
@@ -56,6 +59,18 @@ def run_full(
     write_effect(path / "effect.json", rows, {"seeds": list(results), "clips": dict(CLIPS)})
     write_text(path / "effect.svg", effect_svg(rows))
     return FullSummary(path, rows, {number: effect([of_seed]) for number, of_seed in results.items()})
+
+
+def _settings(seed: int, seeds: int) -> dict[str, Any]:
+    """Return everything that the numbers follow from, so that no folder mixes old ones with new ones."""
+    return {
+        "seed": seed,
+        "seeds": seeds,
+        "clips": dict(CLIPS),
+        "world": WORLD_VERSION,
+        "options": recipe_options(seed).as_dict(),
+        "base_model_sha256": sha256_of_file(base_model_folder() / "open_clip_model.safetensors"),
+    }
 
 
 def _one_seed(folder: DemoFolder, seed: int, workers: int, reporter: Reporter) -> dict[str, Results]:

@@ -20,6 +20,7 @@ COLOURS: dict[str, tuple[int, int, int]] = {
     "white": (245, 245, 245),
     "black": (25, 25, 25),
 }
+WORLD_VERSION = 2  # of what the same seed draws
 SHAPES = ("circle", "square", "triangle", "star", "diamond", "cross")
 ACCESSORIES = ("hat", "scarf", "flag")
 SCENES: dict[str, tuple[tuple[int, int, int], tuple[int, int, int]]] = {

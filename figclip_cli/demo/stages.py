@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from figclip_cli.adapt import AdaptSummary, ClipLists, SourceFiles, adapt, options_of_recipe
+from figclip_cli.adapt import AdaptOptions, AdaptSummary, ClipLists, SourceFiles, adapt, options_of_recipe
 from figclip_cli.demo.base_model import base_model_folder
 from figclip_cli.demo.world import write_world
 from figclip_cli.evaluate.compositional import evaluate_compositional
@@ -102,6 +102,11 @@ def make_inputs(folder: DemoFolder, *, seed: int, counts: Mapping[str, int], wor
         build(both, folder.watched_prompts, options=PromptOptions(seed=seed), reporter=reporter)
 
 
+def recipe_options(seed: int) -> AdaptOptions:
+    """Return the options that the demo adapts with."""
+    return options_of_recipe(RECIPE, seed=seed)
+
+
 def adapt_base(folder: DemoFolder, *, seed: int, reporter: Reporter) -> AdaptSummary:
     """Adapt the shipped base model by the recipe for few clips, watching the validation clips; an old run goes on."""
     frames = (folder.frames("train"), folder.frames("valid"))
@@ -109,7 +114,7 @@ def adapt_base(folder: DemoFolder, *, seed: int, reporter: Reporter) -> AdaptSum
         [SourceFiles(frames, folder.watched_prompts)],
         folder.run,
         source=ModelSource(str(base_model_folder())),
-        options=options_of_recipe(RECIPE, seed=seed),
+        options=recipe_options(seed),
         lists=ClipLists(validation=folder.world / "vseg_split_valid_lb.json"),
         resume=folder.run.path.is_dir(),
         reporter=reporter,
