@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import field, fields
+from dataclasses import Field, field, fields
 from typing import Any
 
 from figclip_cli.errors import UsageError, nearest
@@ -52,3 +52,28 @@ def check_choices(options: Any) -> None:
         choices, value = item.metadata.get("choices"), getattr(options, item.name)
         if choices and value not in choices and not (value is None and item.default is None):
             raise UsageError(f"{spelled(item.name)} cannot be '{value}'", nearest(str(value), choices))
+
+
+def of_text(item: Field[Any], text: str) -> tuple[str, ...] | dict[str, float]:
+    """Return the value of a field that is written as a list (``a,b``) or a mapping (``a=1,b=2``).
+
+    Raises:
+        UsageError: The text is not written so.
+    """
+    parts = [part.strip() for part in text.split(",") if part.strip()]
+    if item.metadata["written"] == "list":
+        return tuple(parts)
+    pairs = [_pair(item.name, part) for part in parts]
+    twice = next((name for name, _ in pairs if [one for one, _ in pairs].count(name) > 1), None)
+    if twice is not None:
+        raise UsageError(f"{spelled(item.name)} names {twice} twice", "give each one weight")
+    return dict(pairs)
+
+
+def _pair(name: str, text: str) -> tuple[str, float]:
+    kind, _, number = text.partition("=")
+    try:
+        return kind.strip(), float(number)
+    except ValueError:
+        flag_name = spelled(name)
+        raise UsageError(f"{flag_name} {text} is not KIND=WEIGHT", f"for example {flag_name} feature=1") from None

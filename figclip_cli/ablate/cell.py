@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import json
 import time
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -13,16 +14,20 @@ import torch
 from figclip_cli.ablate.folder import AblationFolder, CellFolder, locked
 from figclip_cli.ablate.memory import MemoryWatch
 from figclip_cli.ablate.plan import CELL_VERSION, Cell
+from figclip_cli.ablate.record import RECORD_FORMAT, missing_features, read_record, read_trained
 from figclip_cli.ablate.scoring import Scoring
 from figclip_cli.ablate.shared_prompts import shared_prompts
 from figclip_cli.ablate.timing import StepTimer, StepTimes, step_times
 from figclip_cli.adapt import AdaptSummary, ClipLists, Execution, SourceFiles, adapt
+from figclip_cli.errors import FigclipError
 from figclip_cli.files import write_json
 from figclip_cli.frames import FramesReader
 from figclip_cli.models.source import ModelSource
+from figclip_cli.prompts import read_prompts
 from figclip_cli.reporting import Reporter
+from figclip_cli.run_folder import environment
 
-RECORD_FORMAT = "figclip-ablation-cell"
+PEAKS = ("peak_memory_bytes", "process_peak_bytes")
 
 
 @dataclass(frozen=True)
@@ -35,7 +40,7 @@ class Job:
         frames: Frames files that are trained on.
         prompts: The prompts file that is given; None where prompts are built.
         annotations: What they are built from.
-        lists: Clips to features, to leave out and to hold out.
+        lists: Clips to use, to leave out and to hold out.
         source: The base model.
         scoring: What it is scored by.
         evaluation_sha256: Hash of all that scoring reads.
@@ -61,30 +66,12 @@ class Job:
 
 def is_finished(folder: CellFolder, cell: Cell, evaluation_sha256: str) -> bool:
     """Return whether a cell is trained and scored in every way that is asked, by the files that are there now."""
-    record = folder.read(folder.record_file)
-    return record is not None and not missing_uses(record, cell, evaluation_sha256)
-
-
-def missing_uses(record: dict[str, Any] | None, cell: Cell, evaluation_sha256: str) -> list[str]:
-    """Return in which ways a cell is still to be scored; all of them where its record is none of this cell."""
-    known = record or {}
-    if (
-        known.get("format") != RECORD_FORMAT
-        or known.get("version") != CELL_VERSION
-        or known.get("sha256") != cell.sha256
-    ):
-        return list(cell.features)
-    quality = known.get("quality")
-    scored = quality if isinstance(quality, dict) else {}
-    return [
-        features
-        for features in cell.features
-        if not isinstance(scored.get(features), dict) or scored[features].get("evaluation_sha256") != evaluation_sha256
-    ]
+    record, _ = read_record(folder.record_file, cell, evaluation_sha256)
+    return not missing_features(record, cell)
 
 
 def make_cell(job: Job, reporter: Reporter) -> None:
-    """Train, or go on with, one cell, and score it; what is finished is kept.
+    """Train, or go on with, one cell, and score it; what is finished is kept, also where a later part fails.
 
     Raises:
         FigclipError: See ``adapt`` and the evaluations.
@@ -92,24 +79,44 @@ def make_cell(job: Job, reporter: Reporter) -> None:
     """
     folder = job.folder.cell(job.cell)
     folder.path.mkdir(parents=True, exist_ok=True)
-    with locked(folder.path / ".lock"):
-        if is_finished(folder, job.cell, job.evaluation_sha256):
+    with locked(job.folder.lock_file(job.cell)):
+        record, _ = read_record(folder.record_file, job.cell, job.evaluation_sha256)
+        wanted = missing_features(record, job.cell)
+        if not wanted:
             return
         device = _set_up(job)
-        cost = folder.read(folder.cost_file) if folder.run.is_done else None
-        if cost is None:
-            cost = _train(job, folder, device, reporter)
-            write_json(folder.cost_file, cost)
-        record = folder.read(folder.record_file)
-        wanted = missing_uses(record, job.cell, job.evaluation_sha256)
-        quality = {} if record is None or set(wanted) == set(job.cell.features) else dict(record["quality"])
-        for features in wanted:
-            started = time.monotonic()
-            tasks = job.scoring.score(folder, features, job.source, device, reporter)
-            seconds = time.monotonic() - started
-            quality[features] = {"evaluation_sha256": job.evaluation_sha256, "seconds": seconds, "tasks": tasks}
-        write_json(folder.record_file, _record(job, cost, quality))
+        trained = read_trained(folder.cost_file) if folder.run.is_done else None
+        if trained is None:
+            trained = _train(job, folder, device, reporter)
+            write_json(folder.cost_file, trained)
+        quality = {} if record is None else dict(record["quality"])
+        _score(job, folder, device, trained, quality, wanted, reporter)
         folder.error_file.unlink(missing_ok=True)
+
+
+def _score(
+    job: Job,
+    folder: CellFolder,
+    device: torch.device,
+    trained: dict[str, Any],
+    quality: dict[str, Any],
+    wanted: Sequence[str],
+    reporter: Reporter,
+) -> None:
+    """Score in each way and write the record after each; one that fails is raised when the others are done."""
+    failed: FigclipError | None = None
+    for features in wanted:
+        started = time.monotonic()
+        try:
+            tasks = job.scoring.score(folder, features, job.source, device, reporter)
+        except FigclipError as error:
+            failed = failed or error
+            continue
+        seconds = time.monotonic() - started
+        quality[features] = {"evaluation_sha256": job.evaluation_sha256, "seconds": seconds, "tasks": tasks}
+        write_json(folder.record_file, _record(job, trained, quality))
+    if failed is not None:
+        raise failed
 
 
 def _set_up(job: Job) -> torch.device:
@@ -124,10 +131,10 @@ def _set_up(job: Job) -> torch.device:
 def _train(job: Job, folder: CellFolder, device: torch.device, reporter: Reporter) -> dict[str, Any]:
     """Train, or go on, and return what it cost in all."""
     prompts = job.prompts or shared_prompts(job.folder, job.cell, job.annotations, reporter)
-    timer = StepTimer(reporter, folder.steps_file)
+    memory, started = MemoryWatch(device), time.monotonic()
+    timer = StepTimer(reporter, folder.steps_file, memory.peaks)
     if not folder.run.config_file.is_file():
         folder.steps_file.unlink(missing_ok=True)
-    memory, started = MemoryWatch(device), time.monotonic()
     summary = adapt(
         [SourceFiles(job.frames, prompts)],
         folder.run,
@@ -141,15 +148,28 @@ def _train(job: Job, folder: CellFolder, device: torch.device, reporter: Reporte
     )
     seconds = time.monotonic() - started
     times = step_times(folder.steps_file, timer.first_left)
-    return {
+    now = memory.peaks() if timer.first_left is not None else {}
+    cost = {
         **_cost(summary, times, _images(folder, job)),
+        **{name: _largest(times.peaks.get(name), now.get(name)) for name in PEAKS},
         "seconds": seconds + times.earlier_seconds,
-        "peak_memory_bytes": memory.peak_bytes,
-        "process_peak_bytes": memory.process_peak_bytes,
         "device": torch.cuda.get_device_name(device) if device.type == "cuda" else "cpu",
         "threads": torch.get_num_threads(),
         "cells_at_once": job.at_once,
     }
+    return {"cost": cost, "data": _data(summary, prompts), "environment": environment()}
+
+
+def _largest(*numbers: int | None) -> int | None:
+    """Return the largest number that is there: no step, no number."""
+    return max((one for one in numbers if one is not None), default=None)
+
+
+def _data(summary: AdaptSummary, prompts: Path) -> dict[str, Any]:
+    """Return how much of the annotation was trained on, and what the prompts left out."""
+    counts = read_prompts(prompts).header["counts"]
+    skipped = {name: int(counts.get(name, 0)) for name in ("records_left_out", "events_left_out")}
+    return {**asdict(summary.coverage), **skipped}
 
 
 def _cost(summary: AdaptSummary, times: StepTimes, images: int) -> dict[str, Any]:
@@ -176,7 +196,7 @@ def _images(folder: CellFolder, job: Job) -> int:
     return clips * frames
 
 
-def _record(job: Job, cost: dict[str, Any], quality: dict[str, Any]) -> dict[str, Any]:
+def _record(job: Job, trained: dict[str, Any], quality: dict[str, Any]) -> dict[str, Any]:
     cell = job.cell
     prompts = cell.prompts
     return {
@@ -188,6 +208,6 @@ def _record(job: Job, cost: dict[str, Any], quality: dict[str, Any]) -> dict[str
         "prompts": None
         if prompts is None
         else {"template": prompts.template, "negatives": dict(prompts.negatives), "balance": prompts.balance},
-        "cost": cost,
+        **trained,
         "quality": quality,
     }

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import html
 import io
+import re
 from typing import Any
 
 from figclip_cli.ablate.collect import Answer, CollectedRow
@@ -13,13 +14,16 @@ from figclip_cli.markdown import one_line
 
 _SCALES = {"step_seconds": (1000.0, "ms"), "peak_memory_bytes": (1 / (1 << 20), "MiB"), "seconds": (1.0, "s")}
 _BLUE, _GREY, _ORANGE = "#1f5fbf", "#5a5a66", "#b45309"
+_ID = re.compile(r'<[^>]* id="([^"]+)"')
+_REFERENCE = re.compile(r'( id="|href="#|url\(#)([^")]+)("|\))')
 _LONGEST_NAME = 42
-_WIDE_INCHES, _ROW_INCHES, _FRAME_INCHES = 10.0, 0.34, 1.7
+_COSTS = ("trainable_parameters", "step_seconds", "peak_memory_bytes", "seconds")
+_WIDE_INCHES, _ROW_INCHES, _FRAME_INCHES = 12.5, 0.34, 1.7
 _MANY_TIMES = 30  # a cost that grows as much is drawn on a logarithmic axis
 
 
 def write_chart(answer: Answer, path: Any) -> None:
-    """Draw a question's chart as SVG: settings from top to bottom, quality on the left, three costs on the right.
+    """Draw a question's chart as SVG: settings from top to bottom, quality on the left, what they cost on the right.
 
     Nothing is drawn where nothing is finished.
     """
@@ -31,7 +35,6 @@ def write_chart(answer: Answer, path: Any) -> None:
 def _drawn(answer: Answer, rows: list[CollectedRow]) -> str:
     import matplotlib
 
-    matplotlib.use("svg")
     settings: Any = {
         "svg.hashsalt": answer.question.name,
         "svg.fonttype": "none",
@@ -41,15 +44,17 @@ def _drawn(answer: Answer, rows: list[CollectedRow]) -> str:
         "axes.spines.top": False,
         "axes.spines.right": False,
     }
-    with matplotlib.rc_context(settings):
+    with matplotlib.rc_context():
         from matplotlib.figure import Figure
 
-        costs = list(dict.fromkeys((answer.question.cost, "trainable_parameters", "step_seconds", "peak_memory_bytes")))
+        matplotlib.rcdefaults()  # a matplotlibrc of the user's own draws no other chart
+        matplotlib.rcParams.update(settings)
+        costs = list(dict.fromkeys((answer.question.cost, *_COSTS)))
         figure = Figure(figsize=(_WIDE_INCHES, _FRAME_INCHES + _ROW_INCHES * len(rows)), layout="constrained")
-        axes = figure.subplots(1, 1 + len(costs[:3]), sharey=True, width_ratios=[2.2] + [1.0] * len(costs[:3]))
+        axes = figure.subplots(1, 1 + len(costs), sharey=True, width_ratios=[2.2] + [1.0] * len(costs))
         figure.suptitle(_plain(answer.question.title), x=0.01, ha="left", fontweight="bold")
         _draw_quality(axes[0], answer, rows)
-        for axis, name in zip(axes[1:], costs, strict=False):
+        for axis, name in zip(axes[1:], costs, strict=True):
             _draw_cost(axis, name, rows)
         drawn = io.StringIO()
         figure.savefig(drawn, format="svg", metadata=dict.fromkeys(("Creator", "Date", "Format", "Type")))
@@ -70,7 +75,7 @@ def _draw_quality(axis: Any, answer: Answer, rows: list[CollectedRow]) -> None:
     axis.set_ylim(len(rows) - 0.4, -0.6)
     axis.grid(axis="x", color="#dcdce2", linewidth=0.6)
     arrow = "higher" if answer.higher_is_better[answer.metric] else "lower"
-    axis.set_xlabel(f"{_plain(answer.metric)} ({arrow} is better)\ndashed: base; orange: rule of thumb")
+    axis.set_xlabel(f"{_plain(answer.titles[answer.metric])} ({arrow} is better)\ndashed: base; orange: rule of thumb")
 
 
 def _draw_cost(axis: Any, name: str, rows: list[CollectedRow]) -> None:
@@ -104,7 +109,7 @@ def _description(answer: Answer, rows: list[CollectedRow]) -> str:
         parts.append(f"{row.name}: {one.value:.2f} +/- {one.error:.2f}, {costs}")
     base = answer.base[answer.metric]
     return one_line(
-        f"{answer.metric} by setting. Base model: {base.value:.2f} +/- {base.error:.2f}. {'. '.join(parts)}. "
+        f"{answer.titles[answer.metric]} by setting. Base model: {base.value:.2f} +/- {base.error:.2f}. {'. '.join(parts)}. "
         f"{rule_of_thumb(answer)}"
     )
 
@@ -113,13 +118,24 @@ def _with_words(svg: str, answer: Answer, rows: list[CollectedRow]) -> str:
     """Return the drawing from its root element on, with a title and a description, so that it can stand in a page."""
     start = svg.index("<svg")
     end = svg.index(">", start)
-    name = answer.question.name
+    salt = f"ablate-{answer.question.name}"
     words = (
-        f'<title id="title-{name}">{html.escape(_plain(answer.question.title))}</title>\n'
-        f'<desc id="desc-{name}">{html.escape(_description(answer, rows))}</desc>'
+        f'<title id="{salt}-title">{html.escape(_plain(answer.question.title))}</title>\n'
+        f'<desc id="{salt}-desc">{html.escape(_description(answer, rows))}</desc>'
     )
-    said = f' role="img" aria-labelledby="title-{name} desc-{name}"'
-    return f"{svg[start:end]}{said}>\n{words}{svg[end + 1 :]}"
+    said = f' role="img" aria-labelledby="{salt}-title {salt}-desc"'
+    return f"{svg[start:end]}{said}>\n{words}{_salted(svg[end + 1 :], salt)}"
+
+
+def _salted(svg: str, salt: str) -> str:
+    """Return a drawing whose ids are no other chart's: matplotlib calls the first part of each ``patch_1``."""
+    ids = set(_ID.findall(svg))
+
+    def renamed(found: re.Match[str]) -> str:
+        before, name, after = found.groups()
+        return f"{before}{salt}-{name}{after}" if name in ids else found[0]
+
+    return _REFERENCE.sub(renamed, svg)
 
 
 def _plain(text: str, longest: int = 120) -> str:

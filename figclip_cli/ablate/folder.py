@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from figclip_cli.ablate.plan import Cell
 from figclip_cli.errors import FigclipError, UsageError
-from figclip_cli.files import clear, explaining_disk_errors, make_folder, read_json, write_json
+from figclip_cli.files import clear, explaining_disk_errors, make_folder, read_json, sha256_of_json, write_json
 from figclip_cli.run_folder import RunFolder
 
 FORMAT, FORMAT_VERSION = "figclip-ablation", 1
@@ -63,7 +63,7 @@ class CellFolder:
         return self.path / "results" / features / f"{task}.json"
 
     def read(self, path: Path) -> dict[str, Any] | None:
-        """Return what a JSON file of the cell holds; None where there is none, or where it is not whole."""
+        """Return what a JSON file holds; None where there is none, or where it is not whole."""
         try:
             document = read_json(path, "record")
         except FigclipError:
@@ -121,6 +121,20 @@ class AblationFolder:
                 return CellFolder(found)
         return CellFolder(self.cells / cell.name)
 
+    def lock_file(self, cell: Cell) -> Path:
+        """What a process holds that makes a cell; beside the cells, so that a cell can be removed under it."""
+        return self.path / "locks" / f"{cell.key}.lock"
+
+    def overwrite_file(self, cells: Sequence[Cell]) -> Path:
+        """What is still to be removed by an overwrite of some cells; there until all of them are made anew."""
+        return self.path / "locks" / f"overwrite-{sha256_of_json([cell.key for cell in cells])[:12]}.json"
+
+    def other_spec(self, spec: Path) -> str | None:
+        """Return the file of the specification that the folder was last made by, where that is another one."""
+        known = CellFolder(self.path).read(self.plan_file) or {}
+        file = known.get("spec_file")
+        return file if isinstance(file, str) and file != str(spec.resolve()) else None
+
     def begin(self, about: dict[str, Any]) -> None:
         """Make the folder, or take it up again.
 
@@ -151,21 +165,38 @@ class AblationFolder:
 
 
 @contextmanager
-def locked(path: Path) -> Iterator[None]:
-    """Hold a lock while the block runs, waiting for another process that holds it; the kernel frees those of the dead.
+def locked(path: Path, *, waits: bool = True) -> Iterator[bool]:
+    """Hold a lock while the block runs; the kernel frees those of the dead.
 
     Where files cannot be locked nothing is: then two processes must not be given the same cell.
+
+    Args:
+        waits: Wait for another process that holds it.
+
+    Yields:
+        Whether it is held; always true where ``waits``.
     """
     make_folder(path.parent)
     if sys.platform == "win32":
-        yield
+        yield True
         return
     import fcntl
 
     descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o666)
     try:
-        with suppress(OSError):  # a file system without locks
-            fcntl.flock(descriptor, fcntl.LOCK_EX)
-        yield
+        is_held = True
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | (0 if waits else fcntl.LOCK_NB))
+        except BlockingIOError:
+            is_held = False
+        except OSError:  # a file system without locks
+            pass
+        yield is_held
     finally:
         os.close(descriptor)
+
+
+def is_locked(path: Path) -> bool:
+    """Return whether another process holds a lock."""
+    with locked(path, waits=False) as is_held:
+        return not is_held

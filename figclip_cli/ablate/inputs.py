@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from figclip_cli.ablate.spec import Spec
 from figclip_cli.errors import InputError
+from figclip_cli.evaluate.results import RESULTS_FORMAT_VERSION
 from figclip_cli.files import require_file, sha256_of_file, sha256_of_json
 from figclip_cli.frames import FramesReader
 from figclip_cli.models.source import ModelSource
@@ -19,6 +20,8 @@ from figclip_cli.prompts.templates import TEMPLATES
 
 if TYPE_CHECKING:
     from figclip_cli.ablate.tasks import Task
+
+SCORING_VERSION = 1  # goes up where scoring gives other numbers of the same files
 
 
 @dataclass(frozen=True)
@@ -40,6 +43,10 @@ class AblationInputs:
         """The base model; a folder or file below the root where there is one of that name."""
         name, pretrained = self.spec.model, self.spec.pretrained
         if name in self.models:
+            for key in ("pretrained", "activation"):
+                if getattr(self.spec, key) is not None:
+                    where = f"{self.spec.path}: {key} does not go with the model '{name}'"
+                    raise InputError(where, f"leave {key} out: the model that is shipped has its own")
             return ModelSource(str(self.models[name]))
         local = self.root / name
         if pretrained is not None and (self.root / pretrained).is_file():
@@ -94,8 +101,32 @@ class AblationInputs:
 
     @cached_property
     def evaluation_sha256(self) -> str:
-        """Hash of everything that scoring reads, beside the models."""
-        return sha256_of_json([self.spec.protocol, [self._task_hashes(task) for task in self.spec.tasks]])
+        """Hash of everything that scoring reads, beside the models, and of how it is done."""
+        versions = [RESULTS_FORMAT_VERSION, SCORING_VERSION]
+        return sha256_of_json([versions, self.spec.protocol, [self._task_hashes(task) for task in self.spec.tasks]])
+
+    @cached_property
+    def trained_clips(self) -> int:
+        """How many clips there are to train on, before a fraction is taken of them.
+
+        Those whose prompts are all left out when they are built are among them.
+        """
+        from figclip_cli.adapt.clip_lists import read_clip_list, read_clip_lists
+        from figclip_cli.prompts.annotations import read_annotations
+        from figclip_cli.prompts.store import read_prompts
+
+        data = self.spec.data
+        if data.prompts is not None:
+            annotated = {event.clip_id for event in read_prompts(self.root / data.prompts).events}
+        else:
+            files = read_annotations(list(self.below(data.annotations)))
+            annotated = {annotation.clip_id for annotation in files.annotations}
+        with FramesReader(list(self.frames)) as reader:
+            clips = annotated & set(reader.clip_ids)
+        if data.clips:
+            clips &= read_clip_lists(self.below(data.clips))
+        clips -= read_clip_lists(self.below(data.exclude))
+        return len(clips - read_clip_list(self.root / data.validation) if data.validation else clips)
 
     def _task_hashes(self, task: Task) -> list[Any]:
         files = [sha256_of_file(self.file(one, f"file of {task.name}")) for one in task.files]
@@ -121,16 +152,25 @@ class AblationInputs:
         return require_file(self.root / name, what, where)
 
     def _model_hash(self) -> str:
-        """Return a hash of the model's files: enough to tell two apart before any is loaded."""
+        """Return a hash of all that decides the model: enough to tell two apart before any is loaded."""
         source = self.source
-        folder = Path(source.model)
-        if folder.is_dir():
-            kept = [
-                path for path in sorted(folder.iterdir()) if path.suffix in (".json", ".safetensors", ".bin", ".pt")
-            ]
-            if not kept:
-                raise InputError(f"the model folder {folder} holds no model", "name a folder in open_clip's format")
-            return sha256_of_json([[path.name, sha256_of_file(path)] for path in kept])
-        parts = [source.model, source.pretrained, source.activation]
-        files = [Path(part) for part in parts[:2] if part is not None and Path(part).is_file()]
-        return sha256_of_json([source.activation, [sha256_of_file(one) for one in files]] if files else parts)
+        model, weights = Path(source.model), source.pretrained
+        if model.is_dir():
+            about: list[Any] = ["folder", _files_of(model), weights]
+        elif weights is None and model.is_file():
+            about = ["file", sha256_of_file(model)]
+        else:
+            is_file = weights is not None and Path(weights).is_file()
+            kept = ["file", sha256_of_file(Path(str(weights)))] if is_file else ["tag", weights]
+            about = ["name", source.model, kept]
+        return sha256_of_json([*about, source.activation])
+
+
+def _files_of(folder: Path) -> list[list[str]]:
+    """Return names and hashes of all files of a model's folder; hidden ones are of tools that fetched it."""
+    files = [path for path in sorted(folder.rglob("*")) if path.is_file()]
+    named = [(path.relative_to(folder), path) for path in files]
+    kept = [(name, path) for name, path in named if not any(part.startswith(".") for part in name.parts)]
+    if not kept:
+        raise InputError(f"the model folder {folder} holds no model", "name a folder in open_clip's format")
+    return [[name.as_posix(), sha256_of_file(path)] for name, path in kept]

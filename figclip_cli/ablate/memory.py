@@ -40,6 +40,10 @@ class MemoryWatch:
             return torch.cuda.max_memory_allocated(self._device)
         return max(0, self.process_peak_bytes - self._start_bytes)
 
+    def peaks(self) -> dict[str, int]:
+        """Return both."""
+        return {"peak_memory_bytes": self.peak_bytes, "process_peak_bytes": self.process_peak_bytes}
+
 
 def _status_bytes(name: str) -> int | None:
     """Return a number of this process in bytes; None where the system does not say it."""

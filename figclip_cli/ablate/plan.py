@@ -18,7 +18,7 @@ from figclip_cli.frames.shards import Shard
 from figclip_cli.prompts.options import PromptOptions
 from figclip_cli.run_folder import RUN_FORMAT_VERSION
 
-CELL_VERSION = 1
+CELL_VERSION = 2
 _HASH_DIGITS, _LONGEST_SLUG = 12, 60
 _MOST_CELLS = 10_000
 
@@ -34,7 +34,7 @@ class Cell:
         options: Of ``adapt``.
         prompts: How its prompts are built; None where they are given.
         prompts_sha256: Hash of all that decides the prompts.
-        features: What reads the clips, in the order asked.
+        features: How clips are read when it is scored, in the order asked.
     """
 
     number: int
@@ -62,13 +62,15 @@ class Row:
 
     Attributes:
         setting: What the specification says.
-        features: What reads the clips.
+        features: How clips are read when it is scored.
         cells: One for each seed.
+        keeps_steps: Whether its epochs were chosen so that it has about as many steps as with all clips.
     """
 
     setting: Setting
     features: str
     cells: tuple[Cell, ...]
+    keeps_steps: bool = False
 
 
 @dataclass(frozen=True)
@@ -155,18 +157,21 @@ def _rows(question: Question, inputs: AblationInputs, seeds: Sequence[int], made
     spec = inputs.spec
     start = spec.changes.then(question.changes)
     for setting in question.settings:
-        cells, features = [], ""
+        cells, features, keeps_steps = [], "", False
         for seed in seeds:
             try:
                 resolved = start.then(setting.changes).resolve(
-                    spec.options, seed=seed, builds_prompts=spec.data.prompts is None
+                    spec.options,
+                    seed=seed,
+                    builds_prompts=spec.data.prompts is None,
+                    clips=lambda: inputs.trained_clips,
                 )
             except FigclipError as error:
                 where = f"{spec.path}, question '{question.name}', setting '{setting.name}'"
                 raise InputError(f"{where}: {error.message}", error.hint) from error
             cells.append(_cell(resolved, setting, inputs, made))
-            features = resolved.features
-        yield Row(setting, features, tuple(cells))
+            features, keeps_steps = resolved.features, resolved.keeps_steps
+        yield Row(setting, features, tuple(cells), keeps_steps)
 
 
 def _cell(resolved: Resolved, setting: Setting, inputs: AblationInputs, made: dict[str, Cell]) -> Cell:

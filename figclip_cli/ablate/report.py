@@ -37,12 +37,20 @@ _COSTS = (
 
 
 def write_report(plan: Plan, folder: AblationFolder, collected: Collected) -> dict[str, Any]:
-    """Write tables and charts where something is finished, and both summaries; return what ``ablation.json`` holds."""
+    """Write tables and charts where something is finished, and both summaries; return what ``ablation.json`` holds.
+
+    Tables and charts of questions that are no longer asked, or have no answer, are removed: they would be believed.
+    """
+    written = set()
     for answer in collected.answers:
         if answer.best is not None:
             name = answer.question.name
             write_chart(answer, folder.chart_file(name))
             write_text(folder.table_file(name), markdown(view_of(answer), folder.chart_file(name).name))
+            written |= {folder.chart_file(name), folder.table_file(name)}
+    for pattern in ("table-*.md", "chart-*.svg"):
+        for path in set(folder.path.glob(pattern)) - written:
+            path.unlink(missing_ok=True)
     write_text(folder.csv_file, _csv(collected))
     document = as_document(plan, folder, collected)
     write_json(folder.summary_file, document)
@@ -61,6 +69,7 @@ def as_document(plan: Plan, folder: AblationFolder, collected: Collected) -> dic
         "inputs": {**plan.inputs.hashes, "annotations": plan.inputs.annotations},
         "evaluation_sha256": plan.inputs.evaluation_sha256,
         "questions": [_question(answer, folder) for answer in collected.answers],
+        "incomplete": collected.incomplete({cell.number for cell in plan.cells}),
         "cells": {
             folder.cell(cell).path.name: dict(collected.records[cell.sha256])
             for cell in plan.cells
@@ -80,12 +89,19 @@ def _question(answer: Answer, folder: AblationFolder) -> dict[str, Any]:
         "metric": question.metric,
         "cost": question.cost,
         "higher_is_better": dict(answer.higher_is_better),
+        "titles": dict(answer.titles),
         "base": _quality(answer.base),
-        "rows": [_row(row, answer, folder) for row in answer.rows],
+        "evaluated": {
+            task: {"asked": dict(asked), "evaluated": dict(evaluated)}
+            for task, (asked, evaluated) in answer.counts.items()
+        },
+        "problem": answer.problem,
+        "rows": [_row(row, folder) for row in answer.rows],
         "best": None if answer.best is None else answer.rows[answer.best].name,
         "rule_of_thumb": {
             "rule": "the cheapest setting within one standard error of the best",
             "setting": None if answer.taken is None else answer.rows[answer.taken].name,
+            "left_out": [row.name for row in answer.left_out],
             "said": rule_of_thumb(answer),
         },
         "measured_on": [list(place) for place in answer.places],
@@ -94,8 +110,7 @@ def _question(answer: Answer, folder: AblationFolder) -> dict[str, Any]:
     }
 
 
-def _row(row: CollectedRow, answer: Answer, folder: AblationFolder) -> dict[str, Any]:
-    deltas = {name: one.value - answer.base[name].value for name, one in row.quality.items() if name in answer.base}
+def _row(row: CollectedRow, folder: AblationFolder) -> dict[str, Any]:
     return {
         "setting": row.name,
         "values": dict(row.row.setting.values),
@@ -103,7 +118,8 @@ def _row(row: CollectedRow, answer: Answer, folder: AblationFolder) -> dict[str,
         "cells": {str(cell.options.seed): folder.cell(cell).path.name for cell in row.row.cells},
         "seeds_finished": [cell.options.seed for cell, _ in row.done],
         "quality": _quality(row.quality),
-        "delta": deltas,
+        "delta": _quality(row.deltas),
+        "data": {str(cell.options.seed): record["data"] for cell, record in row.done},
         "cost": dict(row.cost),
     }
 
@@ -136,8 +152,11 @@ def _csv_rows(collected: Collected) -> Iterator[dict[str, Any]]:
                     "cell": cell.key,
                     **{name: record["cost"].get(name) for name in _COSTS},
                 }
-                for task, metrics in record["quality"][row.row.features]["tasks"].items():
-                    for one in metrics:
-                        made[f"{task} {one['name']}"] = one["value"]
-                        made[f"{task} {one['name']} base"] = one["base_value"]
+                for name, task in record["quality"][row.row.features]["tasks"].items():
+                    for one in task["metrics"]:
+                        made[f"{name} {one['name']}"] = one["value"]
+                        made[f"{name} {one['name']} base"] = one["base_value"]
+                    for kind, number in task["asked"].items():
+                        made[f"{name} {kind} asked"] = number
+                        made[f"{name} {kind} evaluated"] = task["evaluated"].get(kind)
                 yield made

@@ -43,12 +43,12 @@ class Scoring:
 
     def score(
         self, folder: CellFolder, features: str, source: ModelSource, device: torch.device, reporter: Reporter
-    ) -> dict[str, list[dict[str, Any]]]:
-        """Return every metric of every task, as plain JSON values, after writing the results.
+    ) -> dict[str, dict[str, Any]]:
+        """Return every task's metrics and how much of it was evaluated, as plain JSON values, after its results.
 
         Args:
             folder: The cell, whose run is finished.
-            features: What reads the clips.
+            features: How clips are read.
             source: The base model.
 
         Raises:
@@ -66,7 +66,12 @@ class Scoring:
             clip = replace(base, model=copy.deepcopy(base.model))
             evaluation = self._evaluated(task, clip, opened[task.frames], encoding, folder.run, features)
             results = evaluation.write(folder.results_file(features, task.name))
-            quality[task.name] = [asdict(metric) for metric in results.metrics]
+            quality[task.name] = {
+                "asked": dict(results.asked),
+                "evaluated": dict(results.evaluated),
+                "missing": len(results.missing),
+                "metrics": [asdict(metric) for metric in results.metrics],
+            }
         return quality
 
     def _clips(self, task: Task, protocol: Protocol, clip: Clip, reporter: Reporter) -> StoredClips:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import math
 import types
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import Field, dataclass, field, fields, replace
 from typing import Any, Union, get_args, get_origin, get_type_hints
 
@@ -11,6 +12,7 @@ from figclip_cli.adapt.options import AdaptOptions, Execution
 from figclip_cli.errors import FigclipError, InputError, UsageError, nearest
 from figclip_cli.evaluate.task_options import FEATURES, PLAIN, TOKENS
 from figclip_cli.option_fields import spelled
+from figclip_cli.prompts.kinds import TEMPORAL
 from figclip_cli.prompts.negatives import parse_requests
 from figclip_cli.prompts.options import PromptOptions
 
@@ -30,11 +32,13 @@ class Resolved:
         options: Of ``adapt``; its seed is one of the spec's.
         prompts: How the prompts are built; None where the spec names a finished file.
         features: One of :data:`FEATURES`.
+        keeps_steps: Whether epochs were chosen so that there are about as many steps as with all clips.
     """
 
     options: AdaptOptions
     prompts: PromptOptions | None = None
     features: str = PLAIN
+    keeps_steps: bool = False
 
 
 @dataclass(frozen=True)
@@ -45,7 +49,7 @@ class Changes:
         options: By field of :class:`AdaptOptions`.
         prompts: By field of :class:`PromptOptions`.
         features: None leaves it.
-        keep_steps: Whether a fraction of the clips is shown as many times more often; None leaves it.
+        keep_steps: Whether a fraction of the clips is shown in more epochs, for about as many steps; None leaves it.
     """
 
     options: Mapping[str, Any] = field(default_factory=dict)
@@ -62,12 +66,13 @@ class Changes:
             self.keep_steps if later.keep_steps is None else later.keep_steps,
         )
 
-    def resolve(self, recipe: AdaptOptions, *, seed: int, builds_prompts: bool) -> Resolved:
+    def resolve(self, recipe: AdaptOptions, *, seed: int, builds_prompts: bool, clips: Callable[[], int]) -> Resolved:
         """Return everything that these changes decide.
 
         Args:
             recipe: What is changed.
             builds_prompts: Whether prompts are built from annotation.
+            clips: Tells how many clips there are to train on; asked only where steps are kept.
 
         Raises:
             UsageError: The options contradict each other, or prompts are to change that are not built here.
@@ -76,12 +81,26 @@ class Changes:
             first = next(iter(self.prompts))
             raise UsageError(f"'{first}' changes prompts that are given as a file", "name annotations under [data]")
         options = replace(recipe, **self.options, seed=seed)
-        if self.keep_steps and options.fraction < 1:
-            options = replace(options, epochs=max(1, round(options.epochs / options.fraction)))
+        keeps_steps = bool(self.keep_steps) and options.fraction < 1
+        if keeps_steps:
+            options = replace(options, epochs=_epochs_of_as_many_steps(options, clips()))
         features = self.features or PLAIN
         if features == TOKENS and not options.contextualizer:
             raise UsageError("features = 'tokens' needs a contextualizer", "leave out contextualizer = false")
-        return Resolved(options, PromptOptions(**self.prompts) if builds_prompts else None, features)
+        return Resolved(options, PromptOptions(**self.prompts) if builds_prompts else None, features, keeps_steps)
+
+
+def _epochs_of_as_many_steps(options: AdaptOptions, clips: int) -> int:
+    """Return how many epochs of a fraction of the clips come nearest to the steps of all clips."""
+    all_steps = options.epochs * steps_of_epoch(clips, options.batch_clips)
+    part = max(1, round(options.fraction * clips))
+    return max(1, round(all_steps / steps_of_epoch(part, options.batch_clips)))
+
+
+def steps_of_epoch(clips: int, batch_clips: int) -> int:
+    """Return how many steps an epoch has; a last step of one clip joins the one before it."""
+    steps = math.ceil(clips / batch_clips)
+    return max(1, steps - (steps > 1 and clips % batch_clips == 1))
 
 
 def changes_of(values: Mapping[str, Any], where: str) -> Changes:
@@ -155,6 +174,15 @@ def _own_value(name: str, value: Any) -> Any:
 
 
 def _negatives(value: Any) -> dict[str, int]:
+    made = _requests(value)
+    if made.get(TEMPORAL):
+        raise UsageError(
+            f"negatives of the kind '{TEMPORAL}' are of joined texts, which are not trained on", "leave it out"
+        )
+    return made
+
+
+def _requests(value: Any) -> dict[str, int]:
     if isinstance(value, str):
         return parse_requests(value)
     if isinstance(value, Mapping) and all(type(number) is int for number in value.values()):

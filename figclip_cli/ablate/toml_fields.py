@@ -67,10 +67,6 @@ class Fields:
     def __contains__(self, name: str) -> bool:
         return name in self._values
 
-    def items(self) -> Iterable[tuple[str, Any]]:
-        """Return the keys that are there, with underscores, and their values."""
-        return self._values.items()
-
     def raw(self, name: str, default: Any = None) -> Any:
         """Return a value of any type."""
         return self._values.get(name, default)

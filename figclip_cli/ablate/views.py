@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 
 from figclip_cli.ablate.averages import BOOTSTRAP, SEEDS, Estimate
 from figclip_cli.ablate.collect import Answer, CollectedRow
+from figclip_cli.ablate.record import counts_text
 from figclip_cli.markdown import inline
 
 COST_TITLES = {
@@ -42,27 +43,34 @@ def view_of(answer: Answer) -> View:
     question = answer.question
     shown = [metric for metric in question.show if metric in answer.higher_is_better]
     arrows = {metric: "↑" if answer.higher_is_better[metric] else "↓" for metric in shown}
-    costs = [*_COST_COLUMNS, *([question.cost] if question.cost not in _COST_COLUMNS else [])]
-    columns = ("setting", *(f"{metric} {arrows[metric]}" for metric in shown), *(COST_TITLES[name] for name in costs))
+    extra = ["steps"] if any(row.row.keeps_steps for row in answer.rows) else []
+    costs = list(dict.fromkeys((*_COST_COLUMNS, question.cost, *extra)))
+    titles = (f"{answer.titles[metric]} {arrows[metric]}" for metric in shown)
+    columns = ("setting", *titles, *(COST_TITLES[name] for name in costs))
     rows = [("base model", *(_number(answer.base.get(metric)) for metric in shown), "0", *([""] * (len(costs) - 1)))]
     for row in answer.rows:
-        quality = [_with_delta(row.quality.get(metric), answer.base.get(metric)) for metric in shown]
+        quality = [_with_delta(row.quality.get(metric), row.deltas.get(metric)) for metric in shown]
         rows.append((_name(row), *quality, *(cost_text(name, row.cost.get(name)) for name in costs)))
     return View(question.title, columns, tuple(rows), tuple(_notes(answer)))
 
 
 def rule_of_thumb(answer: Answer) -> str:
     """Return which setting the rule takes, in one sentence that says that it is this rule."""
+    if answer.problem is not None:
+        return f"There is no table: {answer.problem}."
     if answer.best is None or answer.taken is None:
         return "Nothing is finished yet."
     best, taken, metric = answer.rows[answer.best], answer.rows[answer.taken], answer.metric
+    title = answer.titles[metric]
     said = (
         f"Rule of thumb, no more: the cheapest setting by {COST_TITLES[answer.question.cost]} within one standard "
-        f"error of the best on {metric} is {taken.name} ({_number(taken.quality[metric])})"
+        f"error of the best on {title} is {taken.name} ({_number(taken.quality[metric])})"
     )
     said += "." if taken is best else f"; the best is {best.name} ({_number(best.quality[metric])})."
+    if answer.left_out:
+        said += f" With fewer finished seeds, left out of this: {', '.join(row.name for row in answer.left_out)}."
     sign = 1 if answer.higher_is_better[metric] else -1
-    if sign * best.quality[metric].value <= sign * answer.base[metric].value:
+    if sign * best.deltas[metric].value <= 0:
         said += " No setting is better than the base model there."
     return said
 
@@ -78,10 +86,12 @@ def _notes(answer: Answer) -> Iterator[str]:
     if BOOTSTRAP in kinds:
         whose = "of settings with one finished seed " if SEEDS in kinds else ""
         yield f"± {whose}is the bootstrap's standard error over clips, of one seed."
-    yield "In brackets: the difference from the base model."
+    if kinds:
+        yield "In brackets: the difference from the base model over the same items, with its own standard error."
+    yield from _coverage(answer)
     yield (
         "Times are the median over seeds, memory is the largest: of a GPU what was given out, of a CPU what came on "
-        "top of the process's start. Time to result is from start to adapter, without scoring."
+        "top of the process's start. Time to result is from start to adapter, with texts encoded before, without scoring."
     )
     yield f"Measured on: {'; '.join(map(_place, answer.places))}." if answer.places else "Nothing was measured."
     if len(answer.places) > 1:
@@ -89,6 +99,32 @@ def _notes(answer: Answer) -> Iterator[str]:
     short = [row.name for row in answer.rows if len(row.done) < len(row.row.cells)]
     if short:
         yield f"Not finished: {', '.join(short)}."
+
+
+def _coverage(answer: Answer) -> Iterator[str]:
+    """Yield what was evaluated of what was asked, and what of the annotation was trained on."""
+    if not answer.counts:
+        return
+    counts = "; ".join(f"{task}: {counts_text(*counts)}" for task, counts in answer.counts.items())
+    yield f"Evaluated: {counts}."
+    if any(asked != evaluated for asked, evaluated in answer.counts.values()):
+        yield "Not everything that was asked was evaluated: results/ in each cell's folder names what is missing."
+    known = {
+        "without frames": "without_frames",
+        "with short or failed frames": "not_ok",
+        "records of the annotation left out": "records_left_out",
+        "events left out": "events_left_out",
+    }
+    data = [record["data"] for row in answer.rows for _, record in row.done]
+    lost = {said: {one[name] for one in data} for said, name in known.items()}
+    parts = [f"{_span(numbers)} {said}" for said, numbers in lost.items() if any(numbers)]
+    if parts:
+        yield f"Not trained on, of {_span({one['prompts'] for one in data})} clips with prompts: {', '.join(parts)}."
+
+
+def _span(numbers: Collection[int]) -> str:
+    least, most = min(numbers), max(numbers)
+    return f"{most:,}" if least == most else f"{least:,} to {most:,}"
 
 
 def _place(place: tuple[object, ...]) -> str:
@@ -106,10 +142,10 @@ def _number(estimate: Estimate | None) -> str:
     return "" if estimate is None else f"{estimate.value:.2f} ± {estimate.error:.2f}"
 
 
-def _with_delta(estimate: Estimate | None, base: Estimate | None) -> str:
-    if estimate is None or base is None:
+def _with_delta(estimate: Estimate | None, delta: Estimate | None) -> str:
+    if estimate is None or delta is None:
         return _number(estimate)
-    return f"{_number(estimate)} ({estimate.value - base.value:+.2f})"
+    return f"{_number(estimate)} ({delta.value:+.2f} ± {delta.error:.2f})"
 
 
 def cost_text(name: str, value: float | None) -> str:

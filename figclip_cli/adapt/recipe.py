@@ -9,6 +9,7 @@ from typing import Any
 
 from figclip_cli.adapt.options import AdaptOptions
 from figclip_cli.errors import UsageError, nearest
+from figclip_cli.option_fields import of_text
 
 if sys.version_info >= (3, 11):
     import tomllib
@@ -41,6 +42,6 @@ def options_of_recipe(name: str, **changes: Any) -> AdaptOptions:
     values = {key.replace("-", "_"): value for key, value in document.items()}
     options = {key: value for key, value in values.items() if key in known}
     for key in options:
-        if known[key].metadata.get("written") == "list":
-            options[key] = tuple(part.strip() for part in options[key].split(",") if part.strip())
+        if "written" in known[key].metadata:
+            options[key] = of_text(known[key], options[key])
     return AdaptOptions(**{**options, **changes})

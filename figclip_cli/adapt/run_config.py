@@ -27,6 +27,8 @@ def run_config(
 ) -> dict[str, Any]:
     """Return the configuration of a run as plain JSON values.
 
+    ``clips.left_out`` counts the clips that a list of those to train on, or ``fraction``, leaves out.
+
     Args:
         execution: How it is computed; the one part, beside ``epochs``, that may differ when the run is resumed.
     """
@@ -54,6 +56,7 @@ def run_config(
             "not_ok": coverage.not_ok,
             "excluded": coverage.excluded,
             "validation": coverage.validation,
+            "left_out": coverage.unused,
             "sha256": sha256_of_json([list(source.clip_ids) for source in sources]),
         },
         "execution": execution,

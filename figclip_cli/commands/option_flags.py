@@ -16,7 +16,7 @@ from typing import Annotated, Any, Optional, get_type_hints
 
 import typer
 
-from figclip_cli.errors import UsageError
+from figclip_cli.option_fields import of_text
 
 
 def with_flags_of(*classes: type) -> Callable[[Callable[..., None]], Callable[..., None]]:
@@ -93,21 +93,4 @@ def _parsed(item: Field[Any], value: Any) -> Any:
     written = item.metadata.get("written")
     if written is None:
         return value
-    parts = [part.strip() for part in value.split(",") if part.strip()]
-    if written == "list":
-        return tuple(parts)
-    pairs = [_pair(item.name, part) for part in parts]
-    twice = next((name for name, _ in pairs if [one for one, _ in pairs].count(name) > 1), None)
-    if twice is not None:
-        spelled = item.name.replace("_", "-")
-        raise UsageError(f"--{spelled} names {twice} twice", "give each one weight")
-    return dict(pairs)
-
-
-def _pair(name: str, text: str) -> tuple[str, float]:
-    kind, _, number = text.partition("=")
-    try:
-        return kind.strip(), float(number)
-    except ValueError:
-        spelled = name.replace("_", "-")
-        raise UsageError(f"--{spelled} {text} is not KIND=WEIGHT", f"for example --{spelled} feature=1") from None
+    return of_text(item, value)

@@ -21,7 +21,7 @@ class ChosenItems:
 
     Attributes:
         better: Right with the run and wrong with the base, the largest change first.
-        failing: Wrong with the run, the worst first.
+        failing: Wrong with both, the worst first.
         worse: Wrong with the run and right with the base, the largest change first.
         counts: Of all items: right with both, with the base alone, with the run alone, with neither.
         texts: The right text of each clip or event that is shown.
@@ -108,7 +108,7 @@ def _read(entry: RunResults, part: str | None) -> Iterator[Sample]:
 def _is_of(name: str, sample: Sample) -> bool:
     base, run = base_of(sample).right, run_of(sample).right
     if name == "failing":
-        return not run
+        return not run and not base
     return (run and not base) if name == "better" else (base and not run)
 
 

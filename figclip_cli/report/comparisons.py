@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-from figclip_cli.evaluate.curve import headline_of
-from figclip_cli.evaluate.results import Metric
+from figclip_cli.evaluate.curve import Curve, headline_of
+from figclip_cli.evaluate.results import Metric, Results
 from figclip_cli.files import sha256_of_json
 from figclip_cli.report.found import RunResults
 
@@ -48,11 +48,6 @@ class Comparison:
         return f"{results.task}: {results.dataset_id}{queries}" + (f" ({self.note})" if self.note else "")
 
     @property
-    def base_name(self) -> str:
-        """Name of the base model."""
-        return self.entries[0].results.base_name
-
-    @property
     def headline(self) -> str:
         """Name of the number that tables lead with."""
         return headline_of([metric.name for metric in self.entries[0].results.metrics])
@@ -75,7 +70,7 @@ def comparisons(results: Sequence[RunResults]) -> list[Comparison]:
     """Put results together that can be compared; a second file of one run, which differs, stands apart."""
     groups: dict[str, list[list[RunResults]]] = {}
     for one in results:
-        alike = groups.setdefault(_key(one), [])
+        alike = groups.setdefault(key_of(one.results), [])
         fits = next((group for group in alike if _fits(one, group)), None)
         if fits is None:
             alike.append([one])
@@ -89,19 +84,24 @@ def comparisons(results: Sequence[RunResults]) -> list[Comparison]:
     ]
 
 
-def _key(one: RunResults) -> str:
-    results = one.results
-    protocol = {name: value for name, value in results.protocol.items() if name not in _COUNTS}
-    base = results.models["base"].get("sha256")
-    return sha256_of_json([results.task, results.dataset_sha256, base, dict(results.evaluated), protocol])
+def key_of(said: Results | Curve) -> str:
+    """Return what must be the same of numbers that stand beside each other: task, data, clips, protocol and base."""
+    protocol = {name: value for name, value in said.protocol.items() if name not in _COUNTS}
+    base = said.models["base"].get("sha256")
+    return sha256_of_json([said.task, said.dataset_sha256, base, dict(said.evaluated), protocol])
 
 
 def _fits(one: RunResults, group: Sequence[RunResults]) -> bool:
     """Return whether a run is not there yet and the base's numbers agree, as they must where nothing else differs."""
     if any(one.run is other.run for other in group):
         return False
-    mine = {metric.name: metric.base_value for metric in one.results.metrics}
-    theirs = {metric.name: metric.base_value for metric in group[0].results.metrics}
+    return same_base(one.results.metrics, group[0].results.metrics)
+
+
+def same_base(first: Sequence[Metric], second: Sequence[Metric]) -> bool:
+    """Return whether two models were given the same numbers, and their base the same values of these."""
+    mine = {metric.name: metric.base_value for metric in first}
+    theirs = {metric.name: metric.base_value for metric in second}
     return mine.keys() == theirs.keys() and all(_agree(mine[name], theirs[name]) for name in mine)
 
 

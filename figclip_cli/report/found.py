@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -13,7 +14,7 @@ from figclip_cli.errors import InputError
 from figclip_cli.evaluate.curve import Curve
 from figclip_cli.evaluate.curve_reading import read_curve
 from figclip_cli.evaluate.curve_scales import scale_text
-from figclip_cli.evaluate.results import CURVE_FORMAT, Results, read_results
+from figclip_cli.evaluate.results import CURVE_FORMAT, Metric, Results, read_results
 from figclip_cli.files import sha256_of_file
 from figclip_cli.report.material import ReportMaterial, evaluation_files, frames_files
 from figclip_cli.report.pictures import FrameFiles
@@ -67,6 +68,7 @@ class Found:
 
     Attributes:
         not_used: By path, why something was left out.
+        in_curves: Results of single scales, which their curve shows.
     """
 
     runs: Sequence[ReportRun]
@@ -75,6 +77,7 @@ class Found:
     curves: list[RunCurve] = field(default_factory=list)
     predictions: list[RunPredictions] = field(default_factory=list)
     not_used: dict[str, str] = field(default_factory=dict)
+    in_curves: list[Path] = field(default_factory=list)
 
     def used(self) -> list[Path]:
         """Return the files of results and curves, and the folders of predictions, that are shown."""
@@ -116,6 +119,8 @@ def _files_of(curve: Curve) -> Iterator[str]:
 
 def _add_curve(found: Found, path: Path) -> None:
     curve, document = read_curve(path), _document(path)
+    for point in curve.points:
+        _refuse_impossible("curve file", path, point.metrics)
     run = _run_of(found.runs, curve.models["adapted"].get("adapter_sha256"))
     problem = _why_not(run, curve.models)
     if run is None or problem:
@@ -128,7 +133,7 @@ def _add_curve(found: Found, path: Path) -> None:
 
 def _add_results(found: Found, path: Path, of_a_curve: bool) -> None:
     results = read_results(path)
-    _refuse_unbounded(path, results)
+    _refuse_impossible("results file", path, results.metrics)
     adapted = results.models.get("adapted")
     if not results.metrics:
         found.not_used[str(path)] = "it has no numbers"
@@ -136,16 +141,15 @@ def _add_results(found: Found, path: Path, of_a_curve: bool) -> None:
     if adapted is None:
         found.not_used[str(path)] = "it has the base model's numbers alone"
         return
-    files = _hashes_in(adapted)
-    if "adapter_sha256" not in adapted and files:
-        own = next((one for one in found.predictions if one.run is not None and files <= one.hashes), None)
-        run, problem = (own.run, "") if own else (None, "its predictions are not of a folder that --predictions names")
+    if "adapter_sha256" not in adapted and _hashes_in(adapted):
+        run, problem = _of_predictions(found.predictions, results.models)
     else:
         run = _run_of(found.runs, adapted.get("adapter_sha256"))
         problem = _why_not(run, results.models)
     scale = adapted.get("scale", 1.0)
     if not problem and scale != 1.0:
         if of_a_curve:
+            found.in_curves.append(path)
             return
         shown = scale_text(scale) if isinstance(scale, (int, float)) else "another scale"
         problem = f"it is of the run at scale {shown}, not of the run as it is"
@@ -155,11 +159,49 @@ def _add_results(found: Found, path: Path, of_a_curve: bool) -> None:
     found.results.append(RunResults(path, run, results, _environment(_document(path))))
 
 
-def _refuse_unbounded(path: Path, results: Results) -> None:
-    for metric in results.metrics:
-        numbers = (metric.value, metric.standard_error, metric.base_value, metric.base_standard_error)
-        if any(abs(number) > _MOST for number in numbers if number is not None):
-            raise InputError(f"results file {path}: '{metric.name}' is out of all bounds", "evaluate again")
+def _refuse_impossible(what: str, path: Path, metrics: Sequence[Metric]) -> None:
+    for metric in metrics:
+        problem = _problem_of(metric)
+        if problem:
+            raise InputError(f"{what} {path}: '{metric.name:.60}' {problem}", "evaluate again")
+
+
+def _problem_of(metric: Metric) -> str:
+    """Return why nobody can have computed a number, or nothing."""
+    values = (metric.value, metric.base_value, metric.delta)
+    errors = (metric.standard_error, metric.base_standard_error, metric.delta_standard_error)
+    if any(abs(number) > _MOST for number in (*values, *errors, metric.n) if number is not None):
+        return "is out of all bounds"
+    if any(error < 0 for error in errors if error is not None):
+        return "has a standard error below 0"
+    if metric.n is not None and metric.n < 0:
+        return f"is of {metric.n} items"
+    if metric.p_value is not None and not 0 <= metric.p_value <= 1:
+        return f"has the p-value {metric.p_value:g}"
+    if metric.base_value is None or metric.delta is None:
+        return ""
+    is_change = math.isclose(metric.value - metric.base_value, metric.delta, abs_tol=1e-6)
+    return "" if is_change else "has a change that is not its value less the base's"
+
+
+def _of_predictions(
+    predictions: Sequence[RunPredictions], models: Mapping[str, Mapping[str, Any]]
+) -> tuple[ReportRun | None, str]:
+    """Return the run whose head made the predictions that were scored, and why they are not to be shown, or nothing.
+
+    They are shown where what they are set against was predicted by a head of the very model that the run started from.
+    """
+    adapted, base = _hashes_in(models["adapted"]), _hashes_in(models["base"])
+    run = next((one.run for one in predictions if one.run is not None and adapted <= one.hashes), None)
+    if run is None:
+        return None, "its predictions are not of a folder that --predictions names"
+    of_base = (one for one in predictions if one.run is None and one.base_sha256 == run.base_sha256)
+    if not base or not any(base <= one.hashes for one in of_base):
+        why = (
+            f"what {run.label} is set against is not of a folder that --predictions names, of the base it started from"
+        )
+        return None, why
+    return run, ""
 
 
 def _run_of(runs: Sequence[ReportRun], adapter_sha256: object) -> ReportRun | None:

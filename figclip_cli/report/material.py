@@ -83,9 +83,14 @@ def _given(material: ReportMaterial, runs: Sequence[RunFolder]) -> Iterator[tupl
 
 
 def _beside(runs: Sequence[RunFolder]) -> list[Path]:
-    """Return the folders that have ``runs/``, and the current one, each once."""
-    folders = [Path(), *(run.path.parent.parent for run in runs)]
-    return list({folder.resolve(): folder for folder in folders}.values())
+    """Return the current folder, and of each run that which has ``runs/`` and that which has the run, each once."""
+    folders = {Path().resolve(): Path()}
+    for run in runs:
+        above = run.path.resolve().parents  # whatever path it was named by
+        for place in reversed(above[:2]):
+            given = next((one for one in run.path.parents if one.resolve() == place), place)
+            folders.setdefault(place, given)
+    return list(folders.values())
 
 
 def _in_folder(folder: Path) -> Iterator[tuple[Path, str]]:

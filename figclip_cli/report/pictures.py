@@ -43,7 +43,6 @@ class FrameFiles:
             self._add_union(list(paths))
         self._there = {content: frozenset(reader.clip_ids) for content, reader in self._readers.items()}
         self._cut: dict[tuple[str, str, int | None], list[Frame]] = {}
-        self.pictures = 0
 
     def _add_union(self, paths: list[Path | str]) -> None:
         try:
@@ -65,7 +64,6 @@ class FrameFiles:
         key = reader.content_sha256, clip_id, event
         if key not in self._cut:
             self._cut[key] = _cut(reader, clip_id, event) if clip_id in self._there[reader.content_sha256] else []
-        self.pictures += len(self._cut[key])
         return self._cut[key]
 
 

@@ -27,6 +27,7 @@ class RunPredictions:
         head: Name of the head.
         hashes: Of the files.
         frames_sha256: Hash of the frames that were looked at.
+        base_sha256: Hash of the base model's weights, which the head reads or its run started from.
     """
 
     folder: Path
@@ -35,6 +36,7 @@ class RunPredictions:
     head: str
     hashes: frozenset[str]
     frames_sha256: object
+    base_sha256: object
 
     @property
     def label(self) -> str:
@@ -63,6 +65,7 @@ def read_prediction_folders(
             str(document["head"].get("name")),
             _hashes(folder, document),
             document.get("frames_sha256"),
+            model.get("sha256"),
         )
         if run is None and not is_base:
             not_used[str(folder)] = f"its head reads other weights, those of '{model.get('name')}'"

@@ -20,6 +20,7 @@ _IN_LORA = {"rank": "rank", "alpha": "alpha", "dropout": "lora_dropout"} | {
 }
 # Of how a run is computed, what decides whether it fits into memory.
 _EXECUTION = ("micro_batch_clips", "gradient_checkpointing", "compile")
+_ORDER = "order"  # the seed of shuffled captions
 _PROTOCOL_FLAGS = ("pooling", "num_frames", "crop", "precision", "max_tokens")
 
 
@@ -40,12 +41,24 @@ def adapt_command(run: ReportRun) -> list[str] | None:
     """Return a command with the options and the base model of a run, None where they cannot be told.
 
     Files are not recorded, only what was in them: their places are named in capital letters, which a person fills in.
+    What else it lacks is said by :func:`missing_from_adapt`.
     """
     options = options_of(run.config)
     try:
         return None if options is None else _adapt_words(run, options)
     except (TypeError, ValueError, AttributeError):  # a value that the configuration's schema leaves open
         return None
+
+
+def missing_from_adapt(run: ReportRun) -> list[str]:
+    """Return, a sentence each, what :func:`adapt_command` may lack because it was not recorded."""
+    left_out = run.config["clips"].get("left_out")
+    if left_out is None:
+        return ["Whether --clips chose the clips was not recorded; the hash of the clips that were used was."]
+    options = options_of(run.config)
+    if left_out and options is not None and options.fraction != 1.0:
+        return [f"Of the {left_out:,} clips that were left out, a list given with --clips may have left out some."]
+    return []
 
 
 def _adapt_words(run: ReportRun, options: AdaptOptions) -> list[str]:
@@ -57,6 +70,8 @@ def _adapt_words(run: ReportRun, options: AdaptOptions) -> list[str]:
     if any(weight != 1.0 for weight in weights):
         words += ["--mix", ",".join(map(_number, weights))]
     words += [f"--{name}={value}" for name, value in config["model"]["source"].items() if value is not None]
+    if config["clips"].get("left_out") and options.fraction == 1.0:
+        words += ["--clips", "CLIPS.txt"]
     if config["clips"]["validation"]:
         words += ["--validation", "HELD-OUT.txt"]
     if config["clips"]["excluded"]:
@@ -95,6 +110,18 @@ def _number(value: float) -> str:
     return repr(float(value)).removesuffix(".0")
 
 
+class _Ids(msgspec.Struct):
+    file: str
+
+
+class _Captions(msgspec.Struct):
+    """Which captions of a file are queries."""
+
+    split: str | None = None
+    ids: _Ids | None = None
+    caption_choice: str = "all"
+
+
 class _Protocol(msgspec.Struct):
     """What the flags of an evaluation are told from."""
 
@@ -104,6 +131,7 @@ class _Protocol(msgspec.Struct):
     tie_rule: str | None = None
     level: str | None = None
     captions_format: str | None = None
+    captions: _Captions | None = None
     video_to_text_multi_caption: str | None = None
     benchmark: str | None = None
     contextualizer: Any = False
@@ -113,13 +141,13 @@ def evaluate_command(run: ReportRun, results: Results) -> list[str] | None:
     """Return a command that scores retrieval or a compositional benchmark alike, None for other tasks.
 
     As in :func:`adapt_command`, files whose places are not recorded are named in capital letters.
+    What else it lacks is said by :func:`missing_from_evaluate`.
     """
-    try:
-        protocol = msgspec.convert(dict(results.protocol), _Protocol)
-    except msgspec.ValidationError:
+    protocol = _protocol_of(results)
+    if protocol is None:
         return None
     if results.task == RETRIEVAL:
-        words = ["retrieval", "--captions", f"FOLDER/{results.dataset_id}"]
+        words = ["retrieval", "--captions", f"FOLDER/{results.dataset_id}", *_of_captions(protocol)]
         words += ["--level", protocol.level] if protocol.level == "event" else []
         words += ["--ties", protocol.ties] if protocol.ties not in (None, "average") else []
         multi = protocol.video_to_text_multi_caption
@@ -127,6 +155,7 @@ def evaluate_command(run: ReportRun, results: Results) -> list[str] | None:
     elif results.task == COMPOSITIONAL and protocol.benchmark is not None:
         words = ["compositional", "--benchmark", protocol.benchmark, "--annotations", "ANNOTATIONS"]
         words += ["--ties", protocol.tie_rule] if protocol.tie_rule not in (None, "official") else []
+        words += ["--order-seed", str(results.seeds[_ORDER])] if results.seeds.get(_ORDER) else []
     else:
         return None
     words += ["--features", "tokens"] if protocol.contextualizer else []
@@ -136,3 +165,34 @@ def evaluate_command(run: ReportRun, results: Results) -> list[str] | None:
         if name in protocol.changed and results.protocol.get(name) is not None:
             words += [spelled(name), str(results.protocol[name])]
     return ["figclip", "evaluate", *words, "--run", str(run.folder.path)]
+
+
+def missing_from_evaluate(results: Results) -> list[str]:
+    """Return, a sentence each, what :func:`evaluate_command` may lack because it was not recorded."""
+    protocol = _protocol_of(results)
+    if protocol is None:
+        return []
+    found = []
+    if results.task == RETRIEVAL and protocol.captions is None:
+        found.append("Which split, clips and captions of the file were queries was not recorded.")
+    if results.task == RETRIEVAL and protocol.captions_format is None:
+        found.append("As which format the captions were read was not recorded.")
+    if results.task == COMPOSITIONAL and (protocol.benchmark or "").endswith(_ORDER) and _ORDER not in results.seeds:
+        found.append("The seed of the shuffled captions was not recorded.")
+    return found
+
+
+def _protocol_of(results: Results) -> _Protocol | None:
+    try:
+        return msgspec.convert(dict(results.protocol), _Protocol)
+    except msgspec.ValidationError:
+        return None
+
+
+def _of_captions(protocol: _Protocol) -> list[str]:
+    """Return the flags that say which captions of a file were queries, and as what it was read."""
+    words = ["--captions-format", protocol.captions_format] if protocol.captions_format is not None else []
+    chosen = protocol.captions or _Captions()
+    words += ["--split", chosen.split] if chosen.split is not None else []
+    words += ["--ids", f"FOLDER/{chosen.ids.file}"] if chosen.ids is not None else []
+    return words + (["--caption-choice", chosen.caption_choice] if chosen.caption_choice != "all" else [])

@@ -13,6 +13,7 @@ from figclip_cli.run_folder import RunFolder
 
 MOST_RUNS = 7  # as many as there are colours and markers beside the base model's
 _DAMAGED = "is the run folder as figclip adapt left it?"
+_MOST = 1e12  # nothing that is counted is as many, and no alpha is as large
 
 
 @dataclass(frozen=True)
@@ -63,6 +64,7 @@ def open_runs(folders: Sequence[RunFolder]) -> list[ReportRun]:
 
 def _open(folder: RunFolder, label: str, style: int) -> ReportRun:
     config = folder.load_config()
+    _refuse_unbounded(folder, config)
     require_file(folder.adapter_file, "adapter", _DAMAGED)
     return ReportRun(
         folder,
@@ -74,6 +76,15 @@ def _open(folder: RunFolder, label: str, style: int) -> ReportRun:
         config["model"]["sha256"],
         read_training_log(folder.metrics_file),
     )
+
+
+def _refuse_unbounded(folder: RunFolder, config: Mapping[str, Any]) -> None:
+    lora, clips = config["lora"], config["clips"]
+    numbers = [("lora.rank", lora["rank"]), ("lora.alpha", lora["alpha"]), ("lora.dropout", lora["dropout"])]
+    numbers += [(f"clips.{name}", count) for name, count in clips.items() if isinstance(count, (int, float))]
+    for name, number in numbers:
+        if not abs(number) <= _MOST:
+            raise InputError(f"{folder.config_file}: {name} is out of all bounds", _DAMAGED)
 
 
 def _environment(folder: RunFolder) -> Mapping[str, Any]:

@@ -12,7 +12,9 @@ COLOURS = """
 """
 """Of text, lines, paper and series, as CSS variables."""
 
-STYLE = COLOURS + """\
+STYLE = (
+    COLOURS
+    + """\
 *{box-sizing:border-box}
 body{margin:0 auto;padding:1rem;max-width:76rem;font:1rem/1.5 system-ui,sans-serif;color:var(--ink);
 background:var(--paper);overflow-wrap:anywhere}
@@ -55,3 +57,4 @@ table{font-size:.9rem}}
 --c5:#7a5b00;--c6:#006d86;--c7:#a3245c}body{max-width:none;padding:0;font-size:10pt}nav,.skip{display:none}
 figure,.items>li,tr{break-inside:avoid}h2,h3,h4{break-after:avoid}.wide{overflow:visible}}
 """
+)

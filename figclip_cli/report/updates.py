@@ -27,10 +27,10 @@ def update_norms(run: ReportRun) -> dict[str, float]:
     lora = run.config["lora"]
     if not lora["rank"]:
         return {}
-    path, scale = run.folder.adapter_file, lora["alpha"] / lora["rank"]
+    path, scale = run.folder.adapter_file, lora["alpha"] / lora["rank"]  # both bounded where the run was opened
     squares: dict[str, float] = {}
     try:
-        with safe_open(path, framework="numpy") as file:
+        with safe_open(path, framework="numpy") as file, np.errstate(over="ignore", invalid="ignore"):
             for name in sorted(file.keys()):
                 if name.endswith(_A):
                     stem = name.removesuffix(_A)

@@ -251,17 +251,23 @@ def test_an_unknown_recipe_gets_the_nearest_name(refused):
 
 
 def test_flag_wins_over_config_over_recipe_over_default(captured):
-    config = written("epochs = 5\nrank = 4\n")
+    config, recipe = written("epochs = 4\nrank = 4\n"), options_of_recipe("tiny")
     for arguments in (["--recipe", "tiny", "--config", config], ["--config", config, "--recipe", "tiny"]):
         options = captured(*MODEL, *arguments, "--rank", "2").options
-        assert (options.rank, options.epochs, options.batch_clips, options.weight_decay) == (2, 5, 16, 0.01)
+        assert (options.rank, options.epochs, options.batch_clips, options.weight_decay) == (
+            2,
+            4,
+            recipe.batch_clips,
+            0.01,
+        )
+        assert recipe.batch_clips != AdaptOptions().batch_clips and recipe.epochs not in (4, AdaptOptions().epochs)
 
 
 @pytest.mark.parametrize("table", ["", "[adapt]\n"])
 def test_a_recipe_may_be_named_in_a_config(captured, table):
-    config = written(f'{table}recipe = "tiny"\nepochs = 5\n')
+    config = written(f'{table}recipe = "tiny"\nepochs = 4\n')
     found = captured(*MODEL, "--config", config)
-    assert (found.options.rank, found.options.epochs, found.options.batch_clips) == (8, 5, 16)
+    assert found.options == options_of_recipe("tiny", epochs=4)
     assert found.run.path == Path("runs/tiny")
 
 

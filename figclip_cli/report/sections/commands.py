@@ -1,4 +1,4 @@
-"""Exact commands and versions: what was recorded, and flags that do the same where another program gave the command."""
+"""Exact commands and versions: what was recorded, and the flags that this tells where another program was run."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ from pathlib import Path
 from typing import Any
 
 from figclip_cli.evaluate.situation_page.cells import escaped, isolated
-from figclip_cli.report.found import Found
+from figclip_cli.report.found import Found, RunResults
 from figclip_cli.report.markup import Row, Section, table
-from figclip_cli.report.reproduce import adapt_command, evaluate_command
+from figclip_cli.report.reproduce import adapt_command, evaluate_command, missing_from_adapt, missing_from_evaluate
 from figclip_cli.report.runs import ReportRun, versions_of, words_of
 from figclip_cli.report.texts import whole
 from figclip_cli.run_folder import environment
@@ -45,18 +45,38 @@ def _of_run(run: ReportRun) -> str:
     derived = adapt_command(run)
     if derived is None:
         return html + "<p>Its options are not those of this version, so no flags are given for them.</p>\n"
-    return html + "<p>The same options as flags, from its configuration:</p>\n" + _block(derived)
+    said = _as_flags("The options as flags, from its configuration", derived, missing_from_adapt(run))
+    return html + said
+
+
+def _as_flags(what: str, derived: Sequence[str], missing: Sequence[str]) -> str:
+    """Return flags that were told from what was recorded, under words that say whether anything may be missing."""
+    if not missing:
+        return f"<p>{what}:</p>\n" + _block(derived)
+    why = " ".join(missing)
+    return f"<p>{what}; they may not be complete. {escaped(why)}</p>\n" + _block(derived)
 
 
 def _of_results(found: Found) -> list[str]:
     blocks = []
     for one in found.results:
-        is_recorded = words_of(one.environment)[1:2] == ["evaluate"]
-        derived = None if is_recorded else evaluate_command(one.run, one.results)
-        again = "<p>The same evaluation as flags, from its protocol:</p>\n" + _block(derived) if derived else ""
+        again = "" if _is_evaluate(one.environment) else _evaluated_again(one)
         blocks.append(_recorded(one.file, one.environment) + again)
-    blocks += [_recorded(one.file, one.environment) for one in found.curves]
+    for curve in found.curves:
+        again = "" if _is_evaluate(curve.environment) else "<p>No flags are told for curves.</p>\n"
+        blocks.append(_recorded(curve.file, curve.environment) + again)
     return [*blocks, f'<p class="soft">{escaped(_CAPITALS)}</p>\n'] if blocks else []
+
+
+def _is_evaluate(environment: Mapping[str, Any]) -> bool:
+    return words_of(environment)[1:2] == ["evaluate"]
+
+
+def _evaluated_again(one: RunResults) -> str:
+    derived = evaluate_command(one.run, one.results)
+    if derived is None:
+        return "<p>What is recorded of this task does not tell its flags.</p>\n"
+    return _as_flags("The evaluation as flags, from its protocol", derived, missing_from_evaluate(one.results))
 
 
 def _recorded(file: Path, environment: Mapping[str, Any]) -> str:

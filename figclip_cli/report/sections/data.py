@@ -29,7 +29,7 @@ def data(found: Found) -> Section:
     html += "".join(_sources(run) for run in found.runs)
     html += "<h3>Evaluation</h3>\n"
     html += _evaluation(found.results) if found.results else "<p>No result is of these runs.</p>\n"
-    html += "<h3>Left out of this report</h3>\n" + _left_out(found.not_used)
+    html += "<h3>Left out of this report</h3>\n" + _left_out(found)
     return Section(ANCHOR, TITLE, html)
 
 
@@ -103,7 +103,10 @@ def _missing(one: RunResults) -> str:
     return details(f"{len(missing):,} missing in {one.file.name}", listed(items))
 
 
-def _left_out(not_used: Mapping[str, str]) -> str:
-    if not not_used:
-        return "<p>Every results file, curve and folder of predictions that was found is shown.</p>\n"
-    return listed(f"{isolated(path)}: {isolated(why)}." for path, why in not_used.items())
+def _left_out(found: Found) -> str:
+    """Return what was read and is not shown, or shown in another way, each with the reason."""
+    names = ", ".join(isolated(str(path)) for path in found.in_curves)
+    scales = f"<p>Of single scales, and shown in their curve alone: {names}.</p>\n" if names else ""
+    if not found.not_used:
+        return "<p>No other results file, curve or folder of predictions that was read is left out.</p>\n" + scales
+    return scales + listed(f"{isolated(path)}: {isolated(why)}." for path, why in found.not_used.items())

@@ -15,7 +15,8 @@ from figclip_cli.report.pictures import FrameFiles
 from figclip_cli.report.texts import plain, rank_text, whole
 
 _LONGEST_ALT = 300
-_OWN = "prompts"  # the benchmark of a prompts file, whose items name their event
+_OWN = ("prompts", "choices")  # benchmarks of clips whose items name the event that was looked at
+_MOST_DIGITS = 9  # no clip has as many events
 
 
 @dataclass(frozen=True)
@@ -134,13 +135,18 @@ def _looks(
 def _place(look: str, level: object) -> tuple[str, int | None]:
     """Return the clip and the event of what samples call ``CLIP#EVENT`` where queries are of events."""
     clip_id, _, event = look.rpartition("#")
-    return (clip_id, int(event)) if level == "event" and event.isascii() and event.isdigit() else (look, None)
+    index = _index(event)
+    return (clip_id, index) if level == "event" and index is not None else (look, None)
+
+
+def _index(text: str) -> int | None:
+    return int(text) if text.isascii() and text.isdigit() and len(text) <= _MOST_DIGITS else None
 
 
 def _of_choice(entry: RunResults, sample: Sample) -> tuple[str, int | None]:
     parts = sample.id.rsplit("/", 3)
-    own = entry.results.protocol.get("benchmark") == _OWN and len(parts) == 4 and parts[0] == sample.look
-    return (sample.look, int(parts[2])) if own and parts[2].isascii() and parts[2].isdigit() else (sample.look, None)
+    own = entry.results.protocol.get("benchmark") in _OWN and len(parts) == 4 and parts[0] == sample.look
+    return sample.look, _index(parts[2]) if own else None
 
 
 def _figure(what: str, clip_id: str, event: int | None, text: str, frames: FrameFiles, reader: FramesReader) -> str:

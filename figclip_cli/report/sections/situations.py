@@ -75,8 +75,7 @@ def situations(
     said = {label: page_predictions(truth.clip_ids, made, scores[label]) for label, made in predictions.items()}
     by_phrases = {label: _phrase_scores(of_phrases) for label, of_phrases in scores.items()}
     by_verbs = {label: _verb_scores(clips, made) for label, made in said.items()}
-    chosen = _choose(by_phrases, count) or _choose(by_verbs, count)
-    chosen = chosen or [ChosenClip(one, "no clip changed") for one in truth.clip_ids[:count]]
+    chosen = _choose(by_phrases, count) or _choose(by_verbs, count) or _first(truth.clip_ids, said, count)
     pictures = _pictures(own, frames, [one.clip_id for one in chosen])
     heads = ", ".join(f"{isolated(one.label)} by the head {isolated(one.head)}" for one in own)
     html = f"<p>Predicted of {len(clip_ids):,} clips: {heads}.</p>\n"
@@ -107,12 +106,13 @@ def _phrase_scores(cider: Mapping[tuple[str, str, str], float]) -> dict[str, flo
 
 
 def _verb_scores(clips: Mapping[str, PageClip], said: ClipPredictions) -> dict[str, float]:
-    """Return the share of each clip's events whose first verb is right."""
+    """Return the share of the events of each predicted clip whose first verb is right."""
     return {
         clip_id: fmean(
             judge_verb(event, one) == "right" for event, one in zip(clip.events, said_of(said, clip), strict=True)
         )
         for clip_id, clip in clips.items()
+        if clip_id in said
     }
 
 
@@ -125,7 +125,7 @@ def _choose(scores: Mapping[str, Mapping[str, float]], count: int) -> list[Chose
     """Return the clips that changed most from the first model, the base where there is one, to the last.
 
     Returns:
-        Empty where none changed, or not all models have scores.
+        Of the clips that both predict; empty where none of these changed, or not all models have scores.
     """
     labels = list(scores)
     if not all(scores.values()):
@@ -133,9 +133,19 @@ def _choose(scores: Mapping[str, Mapping[str, float]], count: int) -> list[Chose
     if len(labels) == 1:
         return best_and_worst(scores[labels[0]], count)
     first, last = scores[labels[0]], scores[labels[-1]]
-    if first.keys() != last.keys():
-        return []
-    return most_changed(first, last, count, names=(plain(labels[0], 40), plain(labels[-1], 40)))
+    shared = first.keys() & last.keys()
+    before, after = ({clip_id: one[clip_id] for clip_id in shared} for one in (first, last))
+    return most_changed(before, after, count, names=(plain(labels[0], 40), plain(labels[-1], 40)))
+
+
+def _first(clip_ids: Sequence[str], said: Mapping[str, ClipPredictions], count: int) -> list[ChosenClip]:
+    """Return the first predicted clips where none can be chosen by what changed, and why."""
+    first, *others = (made.keys() for made in said.values())
+    if others and not first & others[-1]:
+        why = "the heads predict different clips, so nothing can be set against each other"
+    else:
+        why = "no clip changed" if others else "among the first"
+    return [ChosenClip(one, why) for one in clip_ids if any(one in made for made in said.values())][:count]
 
 
 def _pictures(own: Sequence[RunPredictions], frames: FrameFiles, clip_ids: Sequence[str]) -> PagePictures | None:

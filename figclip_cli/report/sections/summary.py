@@ -34,11 +34,13 @@ def summary(runs: Sequence[ReportRun], found: Sequence[Comparison]) -> Section:
 
 def _run_sentence(run: ReportRun) -> str:
     lora, clips, result = run.config["lora"], run.config["clips"], run.config["result"]
+    best = f" by {isolated(result['best_by'])}" if result["selected"] == "best" and result.get("best_by") else ""
+    state = f"the {isolated(result['selected'])} state{best}, after step {result['selected_step']:,}"
     how = f"LoRA of rank {lora['rank']} on {len(lora['modules'])} modules" if lora["rank"] else "all weights tuned"
     return (
         f"<strong>{isolated(run.label)}</strong>: {isolated(run.config['model']['name'])}, {how} "
         f"({escaped(lora['towers'])} tower), {clips['used']:,} of {clips['annotated']:,} annotated clips, "
-        f"{result['steps']:,} steps in {result['epochs']:,} epochs."
+        f"{result['steps']:,} steps in {result['epochs']:,} epochs; its weights are those of {state}."
     )
 
 

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from typing import TypeVar
 
 from figclip_cli.evaluate.curve import Curve, unit_of
 from figclip_cli.evaluate.curve_kept import Kept, TradeOff, trade_off
 from figclip_cli.evaluate.curve_scales import FEWEST_SCALES, scale_text
 from figclip_cli.evaluate.situation_page.cells import isolated
-from figclip_cli.files import sha256_of_json
 from figclip_cli.report.charts import Chart, Series, draw
-from figclip_cli.report.comparisons import RETRIEVAL
+from figclip_cli.report.comparisons import RETRIEVAL, key_of, same_base
 from figclip_cli.report.found import RunCurve
 from figclip_cli.report.markup import Row, Section, chart, heading, mark, nothing, side_by_side, table
 from figclip_cli.report.runs import ReportRun
@@ -18,6 +18,7 @@ from figclip_cli.report.texts import brief, count_text, reading, with_error
 
 ANCHOR, TITLE = "trade-off", "Trade-off"
 _SCALE = "scale, from the base (0) to the run (1)"
+_One = TypeVar("_One")
 
 
 def trade_offs(runs: Sequence[ReportRun], curves: Sequence[RunCurve]) -> Section:
@@ -26,32 +27,77 @@ def trade_offs(runs: Sequence[ReportRun], curves: Sequence[RunCurve]) -> Section
         command = f"figclip evaluate retrieval --run {runs[0].folder.path} --scales 0,0.25,0.5,0.75,1"
         why = "These runs were not evaluated between base and adapted weights, so there is no curve."
         return Section(ANCHOR, TITLE, nothing(why, command), False)
-    against = "".join(_against(number, pair) for number, pair in enumerate(pairs_of(curves), start=1))
+    pairs = pairs_of(curves)
+    against = "".join(
+        _against(number, pair, title)
+        for number, (pair, title) in enumerate(zip(pairs, _titles(pairs, _what_against), strict=True), start=1)
+    )
     html = side_by_side(against)
     if not against:
         html = nothing(
             "What was gained is not set against what was kept: that needs curves of two tasks.",
             f"figclip evaluate action --run {runs[0].folder.path} --scales 0,0.25,0.5,0.75,1",
         )
-    by_scale = "".join(_by_scale(number, group) for number, group in enumerate(_alike(curves), start=1))
+    groups = alike(curves)
+    by_scale = "".join(
+        _by_scale(number, group, title)
+        for number, (group, title) in enumerate(zip(groups, _titles(groups, _what_by_scale), strict=True), start=1)
+    )
     return Section(ANCHOR, TITLE, html + side_by_side(by_scale))
 
 
-def _alike(curves: Sequence[RunCurve]) -> list[list[RunCurve]]:
-    """Put the curves of several runs on one task together, one of each run."""
-    groups: dict[str, list[RunCurve]] = {}
-    for one in curves:
-        curve = one.curve
-        key = sha256_of_json([*map(str, curve.subject), curve.metric, curve.models["base"]["sha256"]])
-        while any(other.run is one.run for other in groups.get(key, ())):
-            key += "+"
-        groups.setdefault(key, []).append(one)
-    return list(groups.values())
+def alike(curves: Sequence[RunCurve]) -> list[list[RunCurve]]:
+    """Put the curves of several runs together that differ in nothing but the run, one of each run."""
+    return _together(curves, lambda one: one.run, lambda one: (one.curve,))
 
 
-def _by_scale(number: int, group: Sequence[RunCurve]) -> str:
+def _together(
+    every: Sequence[_One], run: Callable[[_One], ReportRun], curves: Callable[[_One], Sequence[Curve]]
+) -> list[list[_One]]:
+    """Put together what shares a chart: of several runs, alike in what is measured and in the base's numbers."""
+    groups: list[list[_One]] = []
+    for one in every:
+        fits = (
+            group
+            for group in groups
+            if all(run(other) is not run(one) for other in group)
+            and all(map(_share_a_chart, curves(one), curves(group[0])))
+        )
+        group = next(fits, None)
+        if group is None:
+            groups.append([one])
+        else:
+            group.append(one)
+    return groups
+
+
+def _share_a_chart(first: Curve, second: Curve) -> bool:
+    is_same = first.metric == second.metric and key_of(first) == key_of(second)
+    return is_same and same_base(first.points[0].metrics, second.points[0].metrics)
+
+
+def _titles(groups: Sequence[Sequence[_One]], what: Callable[[Sequence[_One]], tuple[str, Sequence[str]]]) -> list[str]:
+    """Return the title of each chart, with its runs where another has the same."""
+    named = [what(group) for group in groups]
+    plain_titles = [title for title, _ in named]
+    return [
+        heading(title if plain_titles.count(title) == 1 else f"{title}: {', '.join(map(brief, runs))}")
+        for title, runs in named
+    ]
+
+
+def _what_by_scale(group: Sequence[RunCurve]) -> tuple[str, Sequence[str]]:
+    return f"{group[0].curve.what} by scale", [one.run.label for one in group]
+
+
+def _what_against(pair: Sequence[tuple[RunCurve, TradeOff]]) -> tuple[str, Sequence[str]]:
+    made = pair[0][1]
+    title = f"{made.curve.what}, gained, against {made.kept.curve.what}, kept"
+    return title, [one.run.label for one, _ in pair]
+
+
+def _by_scale(number: int, group: Sequence[RunCurve], title: str) -> str:
     curve = group[0].curve
-    title = heading(f"{curve.what} by scale")
     series = [
         Series(
             one.run.label,
@@ -102,24 +148,22 @@ def pairs_of(curves: Sequence[RunCurve]) -> list[list[tuple[RunCurve, TradeOff]]
     A pair is one that was recorded when a curve was made with ``--kept``; of runs without such, the first curve of
     retrieval, or else of anything, is set against every other.
     """
-    groups: dict[str, list[tuple[RunCurve, TradeOff]]] = {}
+    made: list[tuple[RunCurve, TradeOff]] = []
     for run in dict.fromkeys(one.run.style for one in curves):
         own = [one for one in curves if one.run.style == run]
         recorded = [(one, other) for one in own for other in own if one.kept_sha256 == other.sha256]
         first = next((one for one in own if one.curve.task == RETRIEVAL), own[0])
         others = [one for one in own if one.curve.subject != first.curve.subject]
         for gained, kept in recorded or [(first, other) for other in others]:
-            made = trade_off(gained.curve, Kept(kept.file, kept.sha256, kept.curve))
-            if len(made.points) >= FEWEST_SCALES:
-                key = sha256_of_json([*map(str, gained.curve.subject), *map(str, kept.curve.subject)])
-                groups.setdefault(key, []).append((gained, made))
-    return list(groups.values())
+            both = trade_off(gained.curve, Kept(kept.file, kept.sha256, kept.curve))
+            if len(both.points) >= FEWEST_SCALES:
+                made.append((gained, both))
+    return _together(made, lambda pair: pair[0].run, lambda pair: (pair[1].curve, pair[1].kept.curve))
 
 
-def _against(number: int, pair: Sequence[tuple[RunCurve, TradeOff]]) -> str:
+def _against(number: int, pair: Sequence[tuple[RunCurve, TradeOff]], title: str) -> str:
     made = pair[0][1]
     gained, kept = made.curve, made.kept.curve
-    title = heading(f"{gained.what}, gained, against {kept.what}, kept")
     series = [
         Series(
             one.run.label,
@@ -167,7 +211,10 @@ def _best(one: RunCurve, trade: TradeOff) -> str:
     if best is None:
         return f"{brief(one.run.label)} loses more than one standard error at every scale."
     kept = trade.kept.curve.metric
-    return f"{brief(one.run.label)} keeps {brief(kept)} within one standard error up to scale {scale_text(best.scale)}."
+    return (
+        f"{brief(one.run.label)} keeps {brief(kept)} within one standard error at scale {scale_text(best.scale)}, and "
+        "at no larger one of these."
+    )
 
 
 def _change(curve: Curve) -> str:
