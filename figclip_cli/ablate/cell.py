@@ -167,8 +167,9 @@ def _largest(*numbers: int | None) -> int | None:
 
 def _data(summary: AdaptSummary, prompts: Path) -> dict[str, Any]:
     """Return how much of the annotation was trained on, and what the prompts left out."""
-    counts = read_prompts(prompts).header["counts"]
-    skipped = {name: int(counts.get(name, 0)) for name in ("records_left_out", "events_left_out")}
+    counts = read_prompts(prompts).header.get("counts")
+    known = counts if isinstance(counts, dict) else {}
+    skipped = {name: known.get(name, 0) for name in ("records_left_out", "events_left_out")}
     return {**asdict(summary.coverage), **skipped}
 
 

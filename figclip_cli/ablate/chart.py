@@ -109,8 +109,8 @@ def _description(answer: Answer, rows: list[CollectedRow]) -> str:
         parts.append(f"{row.name}: {one.value:.2f} +/- {one.error:.2f}, {costs}")
     base = answer.base[answer.metric]
     return one_line(
-        f"{answer.titles[answer.metric]} by setting. Base model: {base.value:.2f} +/- {base.error:.2f}. {'. '.join(parts)}. "
-        f"{rule_of_thumb(answer)}"
+        f"{answer.titles[answer.metric]} by setting. Base model: {base.value:.2f} +/- {base.error:.2f}. "
+        f"{'. '.join(parts)}. {rule_of_thumb(answer)}"
     )
 
 

@@ -202,8 +202,8 @@ class _Found:
             raise self._error(f"there is no metric '{metric}'", nearest(metric, known))
         counts = task["asked"], task["evaluated"]
         if self.counts.setdefault(task_name, counts) != counts:
-            said = f"{counts_text(*self.counts[task_name])}' and '{counts_text(*counts)}"
-            raise self._error(f"its cells were scored by different items of {task_name}: '{said}'", _OVERWRITE)
+            said = f"{counts_text(*self.counts[task_name])}, and {counts_text(*counts)}"
+            raise self._error(f"its cells were scored by different items of {task_name}: {said}", _OVERWRITE)
         base = Estimate(found["base_value"], found["base_standard_error"], BOOTSTRAP, 1)
         first = self.base.setdefault(metric, base)
         title = f"{task_name} {found['name']}"

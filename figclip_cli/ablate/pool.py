@@ -6,6 +6,7 @@ import multiprocessing
 import os
 import signal
 import sys
+import time
 from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
@@ -116,37 +117,42 @@ def _context() -> Any:
 
 
 def make_all(
-    jobs: Sequence[Job],
+    jobs: Sequence[Any],
     places: Sequence[Place],
     *,
-    work: Callable[[Job], None],
+    work: Callable[[Any], None],
     on_end: Callable[[Ended], None],
     on_stop: Callable[[], None],
+    is_busy: Callable[[Any], bool] = lambda _: False,
 ) -> None:
     """Make all cells; one that fails does not stop the others.
 
     Args:
+        jobs: Each has a ``job``, or is one.
         work: What a process does with its job.
         on_end: Called in this process after each cell, in the order in which they end.
         on_stop: Called once when a signal asks to stop.
+        is_busy: Whether another program makes a cell just now: others come first.
 
     Raises:
         KeyboardInterrupt: A signal asked to stop. Each process has ended, with a checkpoint.
     """
     waiting, free = deque(jobs), deque(places)
-    running: dict[int, tuple[Any, Job, Place]] = {}
+    running: dict[int, tuple[Any, Any, Place]] = {}
     is_told = False
     with StopSignals(on_stop) as signals:
         try:
             while running or (waiting and not signals.requested):
-                while waiting and free and not signals.requested:
+                while free and not signals.requested and (next_job := _first_free(waiting, is_busy)) is not None:
                     place = free.popleft()
                     at_once = min(len(places), len(jobs))
-                    job = replace(waiting.popleft(), device=place.device, threads=place.threads, at_once=at_once)
+                    job = _placed(next_job, place, at_once)
                     process = _context().Process(target=_begin, args=(work, job))
                     process.start()
                     running[process.sentinel] = process, job, place
-                for sentinel in connection.wait(list(running), timeout=_POLL_SECONDS):
+                if not running:
+                    time.sleep(_POLL_SECONDS)
+                for sentinel in connection.wait(list(running), timeout=_POLL_SECONDS) if running else ():
                     process, job, place = running.pop(cast(int, sentinel))
                     process.join()
                     free.append(place)
@@ -161,13 +167,32 @@ def make_all(
         raise KeyboardInterrupt
 
 
-def _begin(work: Callable[[Job], None], job: Job) -> None:
+def _first_free(waiting: deque[Any], is_busy: Callable[[Any], bool]) -> Any | None:
+    """Take the first job that no other program is at; None where there is none."""
+    for place, job in enumerate(waiting):
+        if not is_busy(job):
+            del waiting[place]
+            return job
+    return None
+
+
+def _placed(job: Any, place: Place, at_once: int) -> Any:
+    """Return a job, or what holds one, that knows where it is made."""
+    if isinstance(job, Job):
+        return replace(job, device=place.device, threads=place.threads, at_once=at_once)
+    return replace(job, job=_placed(job.job, place, at_once))
+
+
+def _begin(work: Callable[[Any], None], job: Any) -> None:
     """Hear SIGTERM again, to which the server is deaf, and do the work."""
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
-    work(job)
+    try:
+        work(job)
+    except KeyboardInterrupt:
+        sys.exit(EXIT_INTERRUPTED)
 
 
-def _signal_all(running: dict[int, tuple[Any, Job, Place]], number: int) -> None:
+def _signal_all(running: dict[int, tuple[Any, Any, Place]], number: int) -> None:
     for process, _, _ in running.values():
         try:
             os.kill(process.pid, number)
@@ -175,12 +200,16 @@ def _signal_all(running: dict[int, tuple[Any, Job, Place]], number: int) -> None
             continue
 
 
-def _ended(process: Any, job: Job, *, is_stopping: bool) -> Ended:
+def _ended(process: Any, job: Any, *, is_stopping: bool) -> Ended:
+    job = job if isinstance(job, Job) else job.job
     code = int(process.exitcode or 0)
-    if code in (0, EXIT_INTERRUPTED) or (is_stopping and code in (-signal.SIGTERM, _SERVER_GONE)):
+    if code == 0 or (is_stopping and code in (EXIT_INTERRUPTED, -signal.SIGTERM, _SERVER_GONE)):
         return Ended(job, code, None)
     folder = job.folder.cell(job.cell)
-    said = folder.read(folder.error_file) or {}
-    if code < 0:
-        return Ended(job, code, f"its process was killed by signal {-code}: {folder.log_file} says how far it came")
-    return Ended(job, code, str(said.get("message") or f"its process left with {code}, see {folder.log_file}"))
+    said = (folder.read(folder.error_file) or {}).get("message")
+    if code == EXIT_INTERRUPTED:
+        said = "its process was told to stop, and left a checkpoint where it had begun to train"
+    elif code < 0:
+        said = f"its process was killed by signal {-code}: {folder.log_file} says how far it came"
+        said += ", signal 9 is often a lack of memory" if code == -signal.SIGKILL else ""
+    return Ended(job, code, str(said or f"its process left with {code}, see {folder.log_file}"))

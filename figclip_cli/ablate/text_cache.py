@@ -10,7 +10,6 @@ import torch
 from figclip_cli.ablate.cell import Job
 from figclip_cli.ablate.plan import Cell
 from figclip_cli.ablate.shared_prompts import shared_prompts
-from figclip_cli.errors import FigclipError
 from figclip_cli.models.clip import load_clip
 from figclip_cli.models.text_features import encode_distinct
 from figclip_cli.prompts import read_prompts
@@ -50,16 +49,16 @@ def text_jobs(jobs: Sequence[Job]) -> list[TextJob]:
 def encode_texts(asked: TextJob) -> None:
     """Build the prompts where they are not there, and keep features of their texts beside them.
 
-    What goes wrong is left to the cells to say, which read the same files.
+    Raises:
+        FigclipError: Prompts, annotation or model are broken.
     """
     job = asked.job
-    try:
-        prompts = job.prompts or shared_prompts(job.folder, job.cell, job.annotations, SILENT)
-        events = read_prompts(prompts).events
-        texts = {event.text for event in events}
-        if asked.uses_negatives:
-            texts |= {negative.text for event in events for negative in event.negatives}
-        clip = load_clip(job.source, device=torch.device(job.device), reporter=SILENT)
-        encode_distinct(clip, texts, cache_beside=prompts, reporter=SILENT)
-    except FigclipError:
-        return
+    prompts = job.prompts or shared_prompts(job.folder, job.cell, job.annotations, SILENT)
+    events = read_prompts(prompts).events
+    texts = {event.text for event in events}
+    if asked.uses_negatives:
+        texts |= {negative.text for event in events for negative in event.negatives}
+    if job.device == "cpu" and job.threads:
+        torch.set_num_threads(job.threads)
+    clip = load_clip(job.source, device=torch.device(job.device), reporter=SILENT)
+    encode_distinct(clip, texts, cache_beside=prompts, reporter=SILENT)

@@ -91,7 +91,8 @@ def _notes(answer: Answer) -> Iterator[str]:
     yield from _coverage(answer)
     yield (
         "Times are the median over seeds, memory is the largest: of a GPU what was given out, of a CPU what came on "
-        "top of the process's start. Time to result is from start to adapter, with texts encoded before, without scoring."
+        "top of the process's start. Time to result is from start to adapter, without scoring; texts were encoded "
+        "before."
     )
     yield f"Measured on: {'; '.join(map(_place, answer.places))}." if answer.places else "Nothing was measured."
     if len(answer.places) > 1:

@@ -18,6 +18,7 @@ from multiprocessing import connection, parent_process
 from typing import IO
 
 from figclip_cli.ablate.cell import Job, make_cell
+from figclip_cli.ablate.text_cache import TextJob, encode_texts
 from figclip_cli.errors import EXIT_INTERRUPTED, EXIT_UNEXPECTED, FigclipError
 from figclip_cli.files import make_folder, write_json
 from figclip_cli.reporting import Progress
@@ -54,9 +55,7 @@ class LogReporter:
 
 def work(job: Job) -> None:
     """Make one cell and end the process; a failure is written to the cell's ``error.json``."""
-    with suppress(OSError):
-        os.setpgid(0, 0)
-    _stop_with_parent()
+    _stand_alone()
     folder = job.folder.cell(job.cell)
     make_folder(folder.path)
     folder.error_file.unlink(missing_ok=True)
@@ -76,6 +75,24 @@ def work(job: Job) -> None:
             hint = f"{folder.log_file} has the traceback"
             write_json(folder.error_file, {"message": message, "hint": hint, "exit_code": EXIT_UNEXPECTED})
             sys.exit(EXIT_UNEXPECTED)
+
+
+def work_on_texts(asked: TextJob) -> None:
+    """Encode texts; whatever goes wrong is left to the cells to say, which read the same files, in their logs."""
+    _stand_alone()
+    silence = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(silence, 1)
+    os.dup2(silence, 2)
+    try:
+        encode_texts(asked)
+    except Exception:
+        sys.exit(EXIT_UNEXPECTED)
+
+
+def _stand_alone() -> None:
+    with suppress(OSError):
+        os.setpgid(0, 0)
+    _stop_with_parent()
 
 
 def _stop_with_parent() -> None:

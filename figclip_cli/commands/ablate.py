@@ -60,7 +60,7 @@ SlurmTasks = Annotated[
         "--slurm-tasks", help="Tasks of its array. Default: one for each cell.", min=1, rich_help_panel=_SLURM
     ),
 ]
-Overwrite = Annotated[bool, typer.Option("--overwrite", help="Make the cells anew that are finished.")]
+Overwrite = Annotated[bool, typer.Option("--overwrite", help="Make the cells anew that are finished now.")]
 
 
 def ablate(
@@ -106,8 +106,12 @@ def ablate(
     cells = plan.chosen(named, cell, None if shard is None else parse_shard(shard))
     folder = AblationFolder(terminal.default(output, _OUTPUT / read.name, "output"))
     if slurm_script:
+        if cell is not None or shard is not None:
+            raise UsageError("--slurm-script goes neither with --cell nor with --shard", "its tasks share all cells")
         tasks = min(slurm_tasks or len(cells), len(cells))
-        _print_script(terminal, spec, read.name, _arguments(root, folder.path, seeds, named, devices), tasks, devices)
+        told = _arguments(root, folder.path, seeds, named, devices)
+        told_once = (["--workers", str(workers)] if workers else []) + (["--overwrite"] if overwrite else [])
+        _print_script(terminal, spec, read.name, told, told_once, tasks, devices)
         return
     if list_cells or dry_run:
         folder.check()
@@ -117,6 +121,9 @@ def ablate(
         if overwrite:
             raise UsageError("--report-only makes nothing: --overwrite says nothing there", "leave one out")
         folder.check()
+        other = folder.other_spec(read.path)
+        if other is not None:
+            terminal.warn(f"{folder.path} was made by {other}: tables and charts become those of {read.path}")
         _report(terminal, plan, folder, collect(plan, folder), named)
         return
     made = make_cells(
@@ -152,12 +159,18 @@ def _arguments(root: Path, output: Path, seeds: str | None, only: tuple[str, ...
 
 
 def _print_script(
-    terminal: Terminal, spec: str, name: str, arguments: list[str], tasks: int, devices: str | None
+    terminal: Terminal,
+    spec: str,
+    name: str,
+    arguments: list[str],
+    making: list[str],
+    tasks: int,
+    devices: str | None,
 ) -> None:
     from figclip_cli.ablate.slurm import slurm_script
 
     named = str(Path(spec).resolve()) if Path(spec).suffix == ".toml" else spec
-    script = slurm_script(name, tasks, [named, *arguments], uses_gpu=devices != "cpu")
+    script = slurm_script(name, tasks, [named, *arguments], making, uses_gpu=devices != "cpu")
     terminal.result({"script": script, "tasks": tasks}, text=script.rstrip("\n"))
 
 
@@ -220,8 +233,17 @@ def _report(
 
 def _missing(plan: Plan, folder: AblationFolder, collected: Collected, only: tuple[str, ...]) -> PartialError | None:
     asked = {cell.number for cell in plan.asked_by(only)}
+    problems = [
+        answer.problem for answer in collected.answers if answer.problem and (not only or answer.question.name in only)
+    ]
     missing = [cell for cell in collected.missing if cell.number in asked]
+    if not missing and problems:
+        return PartialError(f"no table for {len(problems)} questions: {problems[0]}", "other questions have theirs")
     if not missing:
+        incomplete = list(collected.incomplete(asked).values())
+        if incomplete:
+            where = f"results/ of each cell in {folder.cells} name what is missing"
+            return PartialError(f"not everything was evaluated: {'; '.join(incomplete)}", where)
         return None
     names = {cell.sha256: folder.cell(cell).path.name for cell in missing}
     failures = {names[key]: why for key, why in collected.failed.items() if key in names}

@@ -33,7 +33,7 @@ def options_of(config: Mapping[str, Any]) -> AdaptOptions | None:
     lists = {name: tuple(value) for name, value in values.items() if isinstance(value, list)}
     try:
         return AdaptOptions(**{**values, **lists})
-    except (FigclipError, TypeError, ValueError, AttributeError):
+    except (FigclipError, TypeError, ValueError, AttributeError, OverflowError):
         return None
 
 
@@ -46,7 +46,12 @@ def adapt_command(run: ReportRun) -> list[str] | None:
     options = options_of(run.config)
     try:
         return None if options is None else _adapt_words(run, options)
-    except (TypeError, ValueError, AttributeError):  # a value that the configuration's schema leaves open
+    except (
+        TypeError,
+        ValueError,
+        AttributeError,
+        OverflowError,
+    ):  # a value that the configuration's schema leaves open
         return None
 
 

@@ -6,6 +6,7 @@ import csv
 import json
 from pathlib import Path
 
+from figclip_cli.ablate.plan import CELL_VERSION
 from figclip_cli.frames.clip import ClipResult
 from figclip_cli.frames.sampling import SamplingRecipe
 from figclip_cli.frames.store import write_frames
@@ -87,3 +88,53 @@ QUESTION = '[[question]]\nname = "rank"\nmetric = "compositional"\nvary = { rank
 def spec_text(model: Path | str = "model", *, questions: str = QUESTION, top: str = "", options: str = OPTIONS) -> str:
     """Return a specification: two ranks, one seed, one epoch of two steps, unless other parts are given."""
     return f'name = "small"\nmodel = "{model}"\n{top}\n{DATA}{EVALUATE}{options}{questions}'
+
+
+def metric(name: str, value: float, error: float = 1.0, base: float = 40.0, *, delta_error: float = 0.7) -> dict:
+    """Return a metric as ``cell.json`` has it; lower is better for ranks alone."""
+    return {
+        "name": name,
+        "higher_is_better": name not in ("t2v MnR", "t2v MdR"),
+        "value": value,
+        "standard_error": error,
+        "base_value": base,
+        "base_standard_error": 0.5,
+        "delta": value - base,
+        "delta_standard_error": delta_error,
+    }
+
+
+def record(tasks: dict[str, list[dict]], *, evaluation: str = "e", sha256: str = "s", features: str = "plain", **cost):
+    """Return a whole ``cell.json`` by the metrics of each task, which was asked and evaluated four items."""
+    costs = {
+        "trainable_parameters": 1000,
+        "tower_parameters": 1000,
+        "contextualizer_parameters": 0,
+        "base_parameters": 9000,
+        "clips": 4,
+        "steps": 4,
+        "seconds": 8.0,
+        "train_seconds": 7.0,
+        "step_seconds": 0.0215,
+        "images_per_second": 10.0,
+        "peak_memory_bytes": 3 << 20,
+        "process_peak_bytes": 9 << 20,
+        "device": "cpu",
+        "threads": 2,
+        "cells_at_once": 1,
+        **cost,
+    }
+    data = dict.fromkeys(("not_ok", "without_frames", "records_left_out", "events_left_out"), 0)
+    made = {
+        name: {"asked": {"items": 4}, "evaluated": {"items": 4}, "missing": 0, "metrics": metrics}
+        for name, metrics in tasks.items()
+    }
+    return {
+        "format": "figclip-ablation-cell",
+        "version": CELL_VERSION,
+        "sha256": sha256,
+        "cost": costs,
+        "data": {"prompts": 4, "used": 4, **data},
+        "environment": {},
+        "quality": {features: {"evaluation_sha256": evaluation, "seconds": 1.0, "tasks": made}},
+    }

@@ -5,10 +5,14 @@ from __future__ import annotations
 import json
 import shutil
 from dataclasses import replace
+from types import SimpleNamespace
 
 import pytest
 from small_ablation import spec_text
 
+from figclip_cli.ablate import inputs
+from figclip_cli.ablate.checks import _looks, check_inputs
+from figclip_cli.ablate.inputs import AblationInputs
 from figclip_cli.ablate.plan import make_plan
 from figclip_cli.ablate.shipped import spec_file, spec_names
 from figclip_cli.ablate.spec import read_spec
@@ -67,6 +71,110 @@ def test_a_cell_depends_on_options_files_and_model_and_on_nothing_else(world, tm
     assert key(other) != changed
 
 
+def model_hash(folder, head):
+    path = folder / "other.toml"
+    path.write_text(spec_text(top=head).replace('model = "model"', "", 1))
+    return AblationInputs(read_spec(path), folder.absolute()).hashes["model"]
+
+
+def test_all_that_decides_the_model_is_another_cell(world):
+    (world / "w.pt").write_bytes(b"weights")
+    (world / "other.pt").write_bytes(b"others")
+    folder = world / "made"
+    (folder / "deep").mkdir(parents=True)
+    for name in ("config.json", "merges.txt", "weights.pth", "deep/tokens.txt", ".cache"):
+        (folder / name).write_text("1")
+    heads = [
+        'model = "ViT-B-32"\npretrained = "openai"',
+        'model = "ViT-B-32"\npretrained = "laion2b"',
+        'model = "ViT-B-32"\npretrained = "w.pt"',
+        'model = "ViT-B-32"\npretrained = "other.pt"',
+        'model = "ViT-B-32-quickgelu"\npretrained = "w.pt"',
+        'model = "ViT-B-32-quickgelu"\npretrained = "w.pt"\nactivation = "gelu"',
+        'model = "w.pt"',
+        'model = "made"',
+        'model = "made"\nactivation = "gelu"',
+        'model = "made"\nactivation = "quickgelu"',
+    ]
+    assert len({model_hash(world, head) for head in heads}) == len(heads)
+    seen = {model_hash(world, 'model = "made"')}
+    (folder / ".cache").write_text("2")
+    assert model_hash(world, 'model = "made"') in seen  # of tools that fetched it
+    for name in ("merges.txt", "weights.pth", "deep/tokens.txt"):
+        (folder / name).write_text("2")
+        now = model_hash(world, 'model = "made"')
+        assert now not in seen, name
+        seen.add(now)
+
+
+@pytest.mark.parametrize("key", ["pretrained", "activation"])
+def test_the_model_that_is_shipped_has_its_own_weights(world, key):
+    path = world / "other.toml"
+    path.write_text(spec_text(top=f'{key} = "gelu"'))
+    with pytest.raises(InputError, match=f"{key} does not go with the model 'model'"):
+        make_plan(read_spec(path), world, models={"model": world / "model"})
+
+
+def test_a_part_with_as_many_steps_is_counted_in_steps(world):
+    plan = plan_of(world, vary("q", "fraction = [1.0, 0.75, 0.5], keep-steps = [true]"))
+    # Of four clips an epoch has two steps; of three, whose last joins, and of two it has one.
+    assert [row.cells[0].options.epochs for row in plan.rows["q"]] == [1, 2, 2]
+    assert [row.keeps_steps for row in plan.rows["q"]] == [False, True, True]
+
+
+@pytest.mark.parametrize(
+    ("question", "evaluate", "said", "hint"),
+    [
+        ('metric = "dense t2v R@2"', "", "there is no metric 'dense t2v R@2'", "dense t2v R@"),
+        ('show = ["compositional verb-roll"]', "", "no metric 'compositional verb-roll'", "verb-role"),
+        ('metric = "naming nmaing"', "", "no metric 'naming nmaing'", "naming"),
+        ("", "absent.csv", "task 'm': none of its clips, such as 'absent', has frames", "names without ending"),
+        ("", "events.jsonl", "task 'm': the annotation has 4 events a clip", "--events 4"),
+    ],
+)
+def test_what_scoring_refuses_is_refused_before_training(world, question, evaluate, said, hint):
+    (world / "absent.csv").write_text("video_id,sentence\nabsent,somebody\n")
+    lines = (world / "valid-prompts.jsonl").read_text().splitlines()
+    kept = [line for line in lines[1:] if json.loads(line)["event_index"] < 4]
+    header = json.loads(lines[0])
+    header["counts"]["events"] = len(kept)
+    (world / "events.jsonl").write_text("\n".join([json.dumps(header), *kept]) + "\n")
+    level = 'level = "event"\n' if evaluate == "events.jsonl" else ""
+    more = f'[[evaluate.retrieval]]\nname = "m"\ncaptions = "{evaluate}"\n{level}' if evaluate else ""
+    path = world / "other.toml"
+    path.write_text(spec_text(questions=f'{more}[[question]]\nname = "q"\n{question}\nvary = {{ rank = [1] }}\n'))
+    plan = make_plan(read_spec(path), world)
+    with pytest.raises(InputError) as caught:
+        check_inputs(plan, plan.cells)
+    assert said in caught.value.message and hint in caught.value.hint
+
+
+@pytest.mark.parametrize("kind", ["event", "video"])
+def test_tokens_that_were_not_trained_are_refused_before_training(world, kind):
+    plan = plan_of(world, vary("q", f'features = ["plain", "tokens"], vc-{kind}-weight = [0.0]'))
+    with pytest.raises(InputError, match=f"trains with vc-{kind}-weight 0 and is read through its {kind} tokens"):
+        check_inputs(plan, plan.cells)
+    check_inputs(plan_of(world, vary("q", f'features = ["plain"], vc-{kind}-weight = [0.0]')), plan.cells[:0])
+
+
+def test_a_benchmark_of_images_is_refused_before_training(world):
+    plan = plan_of(world, vary("q", "rank = [1]"))
+    asked = SimpleNamespace(uses="images", benchmark="winoground")
+    task = plan.inputs.spec.tasks[0]
+    with pytest.raises(InputError, match="'winoground' is about images"):
+        _looks(task, asked)
+
+
+def test_the_version_of_scoring_is_a_part_of_what_scoring_depends_on(world, monkeypatch):
+    questions = vary("rank", "rank = [1]")
+    before = plan_of(world, questions).inputs.evaluation_sha256
+    for name in ("SCORING_VERSION", "RESULTS_FORMAT_VERSION"):
+        monkeypatch.setattr(inputs, name, 99)
+        now = plan_of(world, questions).inputs.evaluation_sha256
+        assert now != before
+        before = now
+
+
 def test_scoring_depends_on_its_files_alone(world, tmp_path):
     questions = vary("rank", "rank = [1]")
     before = plan_of(world, questions)
@@ -104,7 +212,8 @@ def test_every_template_and_every_request_is_another_cell(world):
 
 
 @pytest.mark.parametrize("name", spec_names())
-def test_no_two_settings_of_a_shipped_question_come_to_the_same(world, name):
+def test_no_two_settings_of_a_shipped_question_come_to_the_same(world, name, monkeypatch):
+    monkeypatch.setattr(AblationInputs, "trained_clips", 1000)
     shipped = read_spec(spec_file(name))
     path = world / "other.toml"
     path.write_text(spec_text())

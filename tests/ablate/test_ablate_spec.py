@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from small_ablation import DATA, EVALUATE, OPTIONS, QUESTION, spec_text
 
-from figclip_cli.ablate.settings import KEYS, Changes, changes_of
+from figclip_cli.ablate.settings import KEYS, Changes, changes_of, steps_of_epoch
 from figclip_cli.ablate.shipped import spec_file, spec_names
 from figclip_cli.ablate.spec import read_spec
 from figclip_cli.adapt.options import AdaptOptions
@@ -48,10 +48,24 @@ def test_several_axes_are_a_product(tmp_path):
 def test_settings_stand_on_the_options_below_them():
     start = changes_of({"rank": 4, "template": "natural", "keep-steps": True}, "x")
     made = start.then(changes_of({"rank": 2, "fraction": 0.25, "features": "tokens"}, "x"))
-    resolved = made.resolve(AdaptOptions(epochs=3), seed=7, builds_prompts=True)
+    resolved = made.resolve(AdaptOptions(epochs=3), seed=7, builds_prompts=True, clips=lambda: 64)
     assert (resolved.options.rank, resolved.options.seed, resolved.features) == (2, 7, "tokens")
     assert resolved.options.epochs == 12  # a quarter of the clips, as many steps
     assert resolved.prompts is not None and resolved.prompts.template == "natural"
+
+
+def test_epochs_of_a_part_come_nearest_to_the_steps_of_all():
+    def epochs(clips, fraction, batch):
+        changes = changes_of({"keep-steps": True, "fraction": fraction, "batch-clips": batch, "epochs": 12}, "x")
+        made = changes.resolve(AdaptOptions(), seed=0, builds_prompts=True, clips=lambda: clips)
+        assert made.keeps_steps is (fraction < 1)
+        return made.options.epochs
+
+    assert epochs(1000, 1, 16) == 12
+    assert epochs(1000, 0.1, 16) == 108  # 756 steps of 63 an epoch; 100 clips are 7 steps, not 6.3
+    assert epochs(48, 0.1, 16) == 36  # 36 steps; 5 clips are one
+    assert epochs(66, 0.5, 16) == 30  # 66 are 5 steps; the last of 33 joins the one before: 2
+    assert [steps_of_epoch(clips, 16) for clips in (1, 16, 17, 18, 33)] == [1, 1, 1, 2, 2]
 
 
 def test_values_are_written_as_flags_or_as_toml():
@@ -83,6 +97,7 @@ def test_values_are_written_as_flags_or_as_toml():
         ({"negatives": 3}, "no KIND=NUMBER", ""),
         ({"negatives": {"verb-role": True}}, "no KIND=NUMBER", ""),
         ({"negatives": "verb-roles=3"}, "verb-roles", "verb-role"),
+        ({"negatives": "temporal=1"}, "joined texts", "leave it out"),
         ({"features": "video"}, "features cannot be 'video'", "plain"),
         ({"template": 1}, "template is no text", ""),
         ({"balance": "yes"}, "balance is not true or false", ""),
@@ -99,10 +114,10 @@ def test_what_a_setting_may_not_say(table, said, hint):
 def test_what_settings_may_not_say_together():
     with pytest.raises(UsageError, match="contextualizer"):
         changes_of({"features": "tokens", "contextualizer": False}, "x").resolve(
-            AdaptOptions(), seed=0, builds_prompts=True
+            AdaptOptions(), seed=0, builds_prompts=True, clips=lambda: 4
         )
     with pytest.raises(UsageError, match="'template' changes prompts"):
-        Changes(prompts={"template": "natural"}).resolve(AdaptOptions(), seed=0, builds_prompts=False)
+        Changes(prompts={"template": "natural"}).resolve(AdaptOptions(), seed=0, builds_prompts=False, clips=lambda: 4)
 
 
 BROKEN = {
@@ -187,7 +202,7 @@ def test_every_shipped_specification_is_sound(name):
     for asked in made.questions:
         for setting in asked.settings:
             changes = made.changes.then(asked.changes).then(setting.changes)
-            changes.resolve(made.options, seed=0, builds_prompts=made.data.prompts is None)
+            changes.resolve(made.options, seed=0, builds_prompts=made.data.prompts is None, clips=lambda: 1000)
 
 
 def test_the_specifications_of_the_paper_ask_the_same_of_each_model():

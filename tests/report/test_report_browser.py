@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 
 import pytest
@@ -36,14 +37,31 @@ CONTRASTS = """() => {
 }"""
 
 
+def absent(why):
+    """Skip, or fail where FIGCLIP_REQUIRE_BROWSER=1 says that there must be a browser."""
+    if os.environ.get("FIGCLIP_REQUIRE_BROWSER") == "1":
+        pytest.fail(why)
+    pytest.skip(why)
+
+
+@pytest.mark.parametrize(("asked", "raised"), [("1", pytest.fail.Exception), ("", pytest.skip.Exception)])
+def test_a_missing_browser_fails_where_one_is_required(monkeypatch, asked, raised):
+    monkeypatch.setenv("FIGCLIP_REQUIRE_BROWSER", asked)
+    with pytest.raises(raised, match="why"):
+        absent("why")
+
+
 @pytest.fixture(scope="module")
 def browser():
     """A headless browser of this machine."""
     found = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
     if found is None:
-        pytest.skip("there is no chromium on this machine: apt-get install chromium")
-    api = pytest.importorskip("playwright.sync_api", reason="playwright is not installed: pip install playwright")
-    with api.sync_playwright() as playwright:
+        absent("there is no chromium on this machine: apt-get install chromium")
+    try:
+        from playwright.sync_api import sync_playwright
+    except ImportError:
+        absent("playwright is not installed: pip install playwright")
+    with sync_playwright() as playwright:
         started = playwright.chromium.launch(
             executable_path=found, args=["--no-sandbox", "--disable-gpu"], timeout=SECONDS * 1000
         )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import replace
+from pathlib import Path
 
 import crafted
 import pytest
@@ -16,7 +17,8 @@ from figclip_cli.report.comparisons import Comparison
 from figclip_cli.report.found import find
 from figclip_cli.report.pictures import FrameFiles
 from figclip_cli.report.runs import open_runs
-from figclip_cli.report.sections.trade_off import pairs_of
+from figclip_cli.report.sections.data import data
+from figclip_cli.report.sections.trade_off import alike, pairs_of, trade_offs
 from figclip_cli.reporting import SILENT
 from figclip_cli.run_folder import RunFolder
 
@@ -104,6 +106,8 @@ def test_results_of_single_scales_belong_to_their_curve(tmp_path, run):
     found = look([run], results=[curve.parent])
     assert [one.file for one in found.curves] == [curve]
     assert [one.file.name for one in found.results] == ["curve-1.json"] and not found.not_used
+    assert sorted(one.name for one in found.in_curves) == ["curve-0.5.json", "curve-0.json"]
+    assert "curve-0.5.json" in data(found).html
 
 
 def test_named_curves_are_used_instead_of_those_among_the_results(tmp_path, run):
@@ -166,6 +170,84 @@ def test_results_without_numbers_and_with_impossible_ones(tmp_path, run):
         look([run], results=[tmp_path / "given"])
 
 
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"delta": 1e300}, "out of all bounds"),
+        ({"n": -5}, "of -5 items"),
+        ({"n": 10**30}, "out of all bounds"),
+        ({"delta_standard_error": -3.0}, "standard error below 0"),
+        ({"p_value": 1.5}, "p-value 1.5"),
+        ({"delta": 9.0}, "change that is not"),
+    ],
+)
+def test_numbers_that_nobody_can_have_computed_are_refused(tmp_path, run, changes, message):
+    results, curve = tmp_path / "given" / "r.json", crafted.write_scales(tmp_path, run)
+    crafted.retrieval_of(run).write(results)
+    document = json.loads(results.read_text())
+    document["metrics"][0].update(changes)
+    results.write_text(json.dumps(document))
+    with pytest.raises(InputError, match=f"results file .*t2v R@1.* {message}"):
+        look([run], results=[results])
+    document = json.loads(curve.read_text())
+    document["scales"][1]["metrics"][0].update(changes)
+    curve.write_text(json.dumps(document))
+    with pytest.raises(InputError, match=r"curve file .*t2v R@1"):
+        look([run], results=[], curves=[curve])
+
+
+def rewritten(path, change):
+    document = json.loads(path.read_text())
+    change(document)
+    path.write_text(json.dumps(document))
+
+
+def other_base(document):
+    for metric in (metric for scale in document["scales"] for metric in scale["metrics"]):
+        metric["base_value"] += 7
+        metric["value"] += 7
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda document: document["protocol"].update(pooling="max"),
+        lambda document: document["n_evaluated"].update(clips=1),
+        lambda document: document.update(metric="t2v MdR"),
+        other_base,
+    ],
+    ids=["protocol", "clips", "metric", "base"],
+)
+def test_curves_share_a_chart_where_nothing_but_the_run_differs(tmp_path, run, change):
+    other = crafted.craft_run(tmp_path, "two", seed=5)
+    names = ("gained", "kept")
+    tasks = dict(zip(names, ("zero-shot retrieval", "zero-shot action recognition"), strict=True))
+    paths = {
+        (one.name, name): crafted.write_scales(tmp_path, one, tasks[name], name=f"{one.name}-{name}")
+        for one in (run, other)
+        for name in names
+    }
+    found = look([run, other], results=[], curves=list(paths.values()))
+    assert [len(group) for group in alike(found.curves)] == [2, 2]
+    assert [len(group) for group in pairs_of(found.curves)] == [2]
+    for name in names:
+        kept_as_it_was = paths["two", name].read_text()
+        rewritten(paths["two", name], change)
+        curves = look([run, other], results=[], curves=list(paths.values())).curves
+        assert sorted(len(group) for group in alike(curves)) == [1, 1, 2]
+        assert [len(group) for group in pairs_of(curves)] == [1, 1]
+        paths["two", name].write_text(kept_as_it_was)
+
+
+def test_charts_that_cannot_be_shared_are_told_apart_by_their_runs(tmp_path, run):
+    other = crafted.craft_run(tmp_path, "two", seed=5)
+    first, second = (crafted.write_scales(tmp_path, one, name=one.name) for one in (run, other))
+    rewritten(second, other_base)
+    found = look([run, other], results=[], curves=[first, second])
+    html = trade_offs(found.runs, found.curves).html
+    assert "by scale: one (zero-shot" in html and "by scale: two (zero-shot" in html
+
+
 def test_two_runs_share_a_table_where_nothing_but_the_run_differs(tmp_path, run):
     other = crafted.craft_run(tmp_path, "two", seed=5)
     for number, one in enumerate((run, other)):
@@ -209,10 +291,44 @@ def test_scores_of_predictions_belong_to_the_run_whose_head_predicted(tmp_path, 
     sha256 = json.loads((folder / "predictions.json").read_text())["files"]["verbs.json"]
     made = crafted.results_of(run, "situation recognition", "vidsitu", [crafted.metric("verb acc@1", 40, 50)])
     adapted = {"name": "own", "sha256": "0" * 64, "files": [{"name": "verbs.json", "sha256": sha256}]}
-    replace(made, models={**made.models, "adapted": adapted}).write(tmp_path / "given" / "s.json")
-    assert look([run], results=[tmp_path / "given"], predictions=[folder]).results
+    other = crafted.craft_run(tmp_path, "two", seed=5)
+    base = crafted.write_predictions(tmp_path, "base", None, [[["be.01"]] * 5])
+    foreign = crafted.write_predictions(tmp_path, "foreign", None, [[["go.01"]] * 5], base_sha256="a" * 64)
+    of_other = crafted.write_predictions(tmp_path, "of two", other, [[["walk.01"]] * 5])
+
+    def against(place):
+        sha256 = json.loads((place / "predictions.json").read_text())["files"]["verbs.json"]
+        models = {"base": {"name": place.name, "sha256": "9" * 64, "files": [{"sha256": sha256}]}, "adapted": adapted}
+        replace(made, models=models).write(tmp_path / "given" / "s.json")
+
+    against(base)
+    assert look([run], results=[tmp_path / "given"], predictions=[folder, base]).results
     without = look([run], results=[tmp_path / "given"])
     assert not without.results and "--predictions" in why(without, "s.json")
+    alone = look([run], results=[tmp_path / "given"], predictions=[folder])
+    assert not alone.results and "what one is set against" in why(alone, "s.json")
+    for place in (of_other, foreign):
+        against(place)
+        found = look([run, other], results=[tmp_path / "given"], predictions=[folder, base, of_other, foreign])
+        assert not found.results and "what one is set against" in why(found, "s.json")
+    replace(made, models={**made.models, "adapted": adapted}).write(tmp_path / "given" / "s.json")
+    assert not look([run], results=[tmp_path / "given"], predictions=[folder, base]).results
+
+
+def test_results_are_found_wherever_the_command_is_given(tmp_path, run, monkeypatch):
+    crafted.retrieval_of(run).write(tmp_path / "results" / "beside.json")
+    monkeypatch.chdir(tmp_path / "runs")
+    assert [one.file.name for one in look([RunFolder(Path("one"))]).results] == ["beside.json"]
+    monkeypatch.chdir(run.path)
+    assert [one.file.name for one in look([RunFolder(Path())]).results] == ["beside.json"]
+
+
+def test_the_run_of_a_cell_of_an_ablation_finds_the_results_of_its_cell(tmp_path, run):
+    cell = tmp_path / "ablations" / "mine" / "cells" / "000-abc"
+    cell.mkdir(parents=True)
+    moved = RunFolder(run.path.rename(cell / "run"))
+    crafted.retrieval_of(moved).write(cell / "results" / "plain" / "dense.json")
+    assert [one.file for one in look([moved]).results] == [cell / "results" / "plain" / "dense.json"]
 
 
 def test_changed_predictions_are_refused(tmp_path, run):
@@ -246,7 +362,7 @@ def test_frames_are_those_that_results_were_computed_from(tmp_path):
     event = files.frames(reader, "v_a", 1)
     assert [frame.seconds for frame in event] == [2.75, 3.75]
     assert [len(files.frames(reader, "v_a", None)), len(files.frames(reader, "v_b", None))] == [3, 0]
-    assert files.frames(reader, "v_a", 9) == [] and files.pictures == 5
+    assert files.frames(reader, "v_a", 9) == []
     import base64
 
     assert base64.b64decode(event[0].uri.partition(",")[2]) == stored[5]

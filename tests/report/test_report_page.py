@@ -45,7 +45,11 @@ def test_nothing_of_it_loads(hostile, page):
 
 def test_every_section_has_material(hostile):
     assert all(hostile[1].sections.values()) and len(hostile[1].sections) == 9
-    assert hostile[1].pictures > 20 and not hostile[1].not_used
+    assert not hostile[1].not_used
+
+
+def test_every_picture_is_counted(hostile, page):
+    assert hostile[1].pictures == len(page.images) > 20
 
 
 def test_headings_go_down_by_one_level_at_most(page):

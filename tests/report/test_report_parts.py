@@ -7,6 +7,7 @@ import re
 import xml.etree.ElementTree as ET
 
 import crafted
+import msgspec
 import numpy as np
 import pytest
 from safetensors.numpy import load_file
@@ -89,10 +90,73 @@ def test_items_are_chosen_by_what_changed_most_one_of_a_clip(tmp_path):
     ]
     found = choose_items(entry_of(tmp_path, samples), "t2v", 2)
     assert [one.text for one in found.better] == ["won by much", "won by little"]
-    assert [one.text for one in found.failing] == ["fails worst", "lost"]
+    assert [one.text for one in found.failing] == ["fails worst"]
     assert [one.text for one in found.worse] == ["lost"]
     assert found.counts == (2, 1, 3, 1) and found.n == 7
     assert found.texts[looks[5]] == "wrong clip's text"
+
+
+@pytest.mark.parametrize("where", ["look", "chosen"])
+def test_an_event_of_thousands_of_digits_is_no_event(tmp_path, where):
+    frames, content = crafted.write_frames(tmp_path, ["v_a"])
+    run = crafted.craft_run(tmp_path)
+    long = "v_a#" + "9" * 5000
+    item = crafted.sample(0, "x", long if where == "look" else "v_a#0", base=2, run=None, chosen=long)
+    path = tmp_path / "results" / "r.json"
+    crafted.retrieval_of(run, frames=content).write(path, [item])
+    made = write_report([run], tmp_path / "a.html", ReportMaterial(results=[path], frames=[frames]))
+    assert "no frames of it" in made.path.read_text()
+
+
+@pytest.mark.parametrize(("item", "pictures", "said"), [("v_a/0/2/7", 2, "event 3"), ("v_a/0/clip/7", 3, "the clip"),
+                                                        ("v_a/0/" + "9" * 5000 + "/7", 3, "the clip"),
+                                                        ("v_b/0/2/7", 3, "the clip")])  # fmt: skip
+def test_a_choice_of_an_event_shows_the_frames_of_that_event(tmp_path, item, pictures, said):
+    frames, content = crafted.write_frames(tmp_path, ["v_a"])
+    run = crafted.craft_run(tmp_path)
+    protocol = {"benchmark": "choices", "frames_content_sha256": content}
+    results = crafted.results_of(run, "compositional", "mine", [crafted.metric("x", 1, 2)], protocol=protocol)
+    one = crafted.sample(0, "a cat", "v_a", base=1, run=None, part="x", chosen="a dog")
+    path = tmp_path / "results" / "c.json"
+    results.write(path, [msgspec.structs.replace(one, id=item)])
+    made = write_report([run], tmp_path / "a.html", ReportMaterial(results=[path], frames=[frames]))
+    assert made.pictures == pictures and said in made.path.read_text()
+
+
+@pytest.mark.parametrize(("key", "value"), [("alpha", 1e308), ("alpha", 10**400), ("rank", 10**400)])
+def test_a_lora_that_is_out_of_all_bounds_is_refused(tmp_path, key, value):
+    run = crafted.craft_run(tmp_path)
+    config = json.loads(run.config_file.read_text())
+    config["lora"][key] = value
+    run.config_file.write_text(json.dumps(config))
+    with pytest.raises(InputError, match=r"config\.json"):
+        write_report([run], tmp_path / "a.html", ReportMaterial(results=[], frames=[]))
+
+
+@pytest.mark.parametrize(
+    ("selected", "best_by", "said"),
+    [
+        ("last", None, "the last state, after step 3"),
+        ("best", "event_mrr", "the best state by event_mrr, after step 3"),
+    ],
+)
+def test_the_summary_says_which_state_is_shown(tmp_path, selected, best_by, said):
+    run = crafted.craft_run(tmp_path)
+    config = json.loads(run.config_file.read_text())
+    config["result"] |= {"selected": selected, "best_by": best_by}
+    run.config_file.write_text(json.dumps(config))
+    text = write_report([run], tmp_path / "a.html", ReportMaterial(results=[], frames=[])).path.read_text()
+    assert said in re.sub("</?bdi>", "", text)
+
+
+def test_a_trade_off_is_only_said_of_scales_that_were_evaluated(tmp_path):
+    run = crafted.craft_run(tmp_path)
+    curves = [crafted.write_scales(tmp_path, run, name="gained")]
+    curves += [crafted.write_scales(tmp_path, run, "zero-shot action recognition", name="kept", gain=-3.0)]
+    text = write_report(
+        [run], tmp_path / "a.html", ReportMaterial(results=[], curves=curves, frames=[])
+    ).path.read_text()
+    assert "within one standard error at scale 0.5, and at no larger one of these" in text and "up to scale" not in text
 
 
 def test_changed_samples_are_refused_and_absent_ones_said(tmp_path):

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import shlex
+from dataclasses import replace
 
 import crafted
 import pytest
@@ -11,7 +13,14 @@ from typer.testing import CliRunner
 from figclip_cli import adapt as adapt_module
 from figclip_cli.adapt.options import AdaptOptions
 from figclip_cli.app import app
-from figclip_cli.report.reproduce import adapt_command, evaluate_command, options_of
+from figclip_cli.report import ReportMaterial, write_report
+from figclip_cli.report.reproduce import (
+    adapt_command,
+    evaluate_command,
+    missing_from_adapt,
+    missing_from_evaluate,
+    options_of,
+)
 from figclip_cli.report.runs import open_runs
 
 EVERYTHING = AdaptOptions(
@@ -113,6 +122,52 @@ def test_retrieval_is_asked_for_with_its_protocol(tmp_path):
     strange = type(results)(**{**vars(results), "protocol": {"name": 3}})
     assert evaluate_command(run, strange) is None
     assert evaluate_command(run, type(results)(**{**vars(results), "task": "dense captioning"})) is None
+
+
+def test_which_captions_were_queries_is_asked_for_too(tmp_path):
+    (run,) = open_runs([crafted.craft_run(tmp_path)])
+    results = crafted.retrieval_of(run.folder, "data.json", level="video")
+    assert len(missing_from_evaluate(results)) == 2
+    captions = {"split": "val", "ids": {"file": "jsfusion.csv", "sha256": "a" * 64, "clips": 2},
+                "caption_choice": "first", "captions": 20}  # fmt: skip
+    protocol = {**results.protocol, "captions_format": "msrvtt-json", "captions": captions}
+    told = replace(results, protocol=protocol)
+    expected = (
+        "figclip evaluate retrieval --captions FOLDER/data.json --captions-format msrvtt-json --split val "
+        f"--ids FOLDER/jsfusion.csv --caption-choice first --frames FRAMES.h5 --run {run.folder.path}"
+    )
+    assert shlex.join(evaluate_command(run, told)) == expected and not missing_from_evaluate(told)
+    plain = {"split": None, "ids": None, "caption_choice": "all"}
+    words = evaluate_command(run, replace(results, protocol={**protocol, "captions": plain}))
+    assert not {"--split", "--ids", "--caption-choice"} & set(words)
+    assert evaluate_command(run, replace(results, protocol={**protocol, "captions": 3})) is None
+
+
+def test_the_seed_of_shuffled_captions_is_asked_for(tmp_path):
+    (run,) = open_runs([crafted.craft_run(tmp_path)])
+    protocol = {"benchmark": "aro-coco-order"}
+    results = crafted.results_of(run.folder, "compositional", "aro", [crafted.metric("all", 1, 2)], protocol=protocol)
+    assert "shuffled" in missing_from_evaluate(results)[0]
+    told = replace(results, seeds={"bootstrap": 0, "order": 7})
+    words = evaluate_command(run, told)
+    assert words[words.index("--order-seed") + 1] == "7" and not missing_from_evaluate(told)
+
+
+@pytest.mark.parametrize(
+    ("left_out", "fraction", "has_list", "missing"),
+    [(0, 1.0, False, 0), (3, 1.0, True, 0), (3, 0.5, False, 1), (None, 1.0, False, 1)],
+)
+def test_a_list_of_clips_is_named_or_said_to_be_unknown(tmp_path, left_out, fraction, has_list, missing):
+    made = crafted.craft_run(tmp_path, options=AdaptOptions(rank=2, epochs=1, fraction=fraction))
+    config = json.loads(made.config_file.read_text())
+    assert config["clips"].pop("left_out") == 0
+    config["clips"] |= {} if left_out is None else {"left_out": left_out}
+    made.config_file.write_text(json.dumps(config))
+    (run,) = open_runs([made])
+    words = adapt_command(run)
+    assert ("--clips" in words) is has_list and len(missing_from_adapt(run)) == missing
+    text = write_report([made], tmp_path / "a.html", ReportMaterial(results=[], frames=[])).path.read_text()
+    assert ("they may not be complete" in text) is bool(missing) and "The options as flags" in text
 
 
 def test_a_compositional_benchmark_is_asked_for_by_its_name(tmp_path):

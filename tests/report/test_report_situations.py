@@ -75,6 +75,33 @@ def test_of_one_model_the_best_and_the_worst_are_shown(world, tmp_path):
     assert CLIP_IDS[2] in text and "the clip is not in the frames file" in text
 
 
+def test_heads_that_predict_different_clips_are_not_said_to_agree(tmp_path):
+    def made(base, own):
+        folder = tmp_path / f"{base}-{own}"
+        run = crafted.craft_run(folder)
+        clips = [[["push.01"]] * 5, [["walk.01"]] * 5]
+        split, vinfo = crafted.write_truth(folder, ["v_a", "v_b"], [["push.01"] * 5, ["push.01"] * 5])
+        both = [
+            crafted.write_predictions(folder, name, of, [clips[0], clips[1]])
+            for name, of in (("base", None), ("own", run))
+        ]
+        for place, kept in zip(both, (base, own), strict=True):
+            rows = json.loads((place / "verbs.json").read_text())
+            (place / "verbs.json").write_text(json.dumps([row for row in rows if row["ann_idx"] in kept]))
+            about = json.loads((place / "predictions.json").read_text())
+            about["files"] = {"verbs.json": sha256_of_file(place / "verbs.json")}
+            (place / "predictions.json").write_text(json.dumps(about))
+        material = ReportMaterial([], [], [], both, SituationFiles(split, vinfo=vinfo))
+        return write_report([run], folder / "r.html", material, count=1).path.read_text()
+
+    text = made((0,), (1,))
+    assert "the heads predict different clips" in text and "no clip changed" not in text and "gained most" not in text
+    text = made((0, 1), (0, 1))
+    assert "no clip changed" in text and "different clips" not in text
+    text = made((0, 1), (0,))
+    assert "no clip changed" in text and "lost most" not in text
+
+
 def test_phrases_need_annotation(world, tmp_path):
     with pytest.raises(UsageError, match="beside --annotations"):
         page_of(world, tmp_path, annotated=False)

@@ -211,9 +211,10 @@ def _best(one: RunCurve, trade: TradeOff) -> str:
     if best is None:
         return f"{brief(one.run.label)} loses more than one standard error at every scale."
     kept = trade.kept.curve.metric
+    others = "the largest of these" if best is trade.points[-1] else "and at no larger one of these"
     return (
-        f"{brief(one.run.label)} keeps {brief(kept)} within one standard error at scale {scale_text(best.scale)}, and "
-        "at no larger one of these."
+        f"{brief(one.run.label)} keeps {brief(kept)} within one standard error at scale {scale_text(best.scale)}, "
+        f"{others}."
     )
 
 
