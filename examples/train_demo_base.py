@@ -78,7 +78,7 @@ def learning_rate(step: int, steps: int) -> float:
 
 
 def drawn_frames(frames: int, together: float, generator: torch.Generator) -> Tensor:
-    """Return which frames a batch is made of: a share is whole clips, so that naming things does not tell them apart."""
+    """Return the frames of a batch: a share is whole clips, so that naming things does not tell them apart."""
     clips = round(BATCH * together) // FRAMES_PER_CLIP
     first = torch.randint(0, frames // FRAMES_PER_CLIP, (clips, 1), generator=generator) * FRAMES_PER_CLIP
     single = torch.randint(0, frames, (BATCH - clips * FRAMES_PER_CLIP,), generator=generator)
@@ -208,7 +208,8 @@ def write(model: Any, out: Path, args: argparse.Namespace, figures: dict[str, fl
     (out / "open_clip_config.json").write_text(json.dumps(config, indent=2, sort_keys=True) + "\n")
     card = CARD.format(
         parameters=sum(p.numel() for p in model.parameters()), size=SIZE, frames=frames, steps=args.steps, batch=BATCH,
-        seed=args.seed, shares="\n".join(f"| {kind.about} | {100 * kind.share:.0f} % |" for kind in MIXES[args.captions]),
+        seed=args.seed,
+        shares="\n".join(f"| {kind.about} | {100 * kind.share:.0f} % |" for kind in MIXES[args.captions]),
         rows="\n".join(f"| {kind} | {value} % |" for kind, value in figures.items()),
     )  # fmt: skip
     (out / "README.md").write_text(card)
