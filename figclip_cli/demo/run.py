@@ -70,7 +70,8 @@ def run_demo(
     exported = _export(folder, reporter)
     reporter.info("5/5  report")
     files = _files(folder, exported)
-    material = ReportMaterial((path / "results",), (files["curves"],), (folder.frames("test"),))
+    curves = sorted(files["curves"].glob("*/curve.json"))
+    material = ReportMaterial((path / "results",), curves, (folder.frames("test"),))
     write_report([folder.run], files["report"], material, reporter=reporter)
     return DemoSummary(files, adapted, results, rows, exported)
 
