@@ -186,5 +186,5 @@ def test_the_card_says_what_it_is_how_it_was_made_and_how_good_it_is():
     card = (base_model_folder() / "README.md").read_text()
     last = json.loads((base_model_folder() / "training_log.jsonl").read_text().splitlines()[-1])
     assert "examples/train_demo_base.py" in card
-    assert f"{last['step'] + 1} steps" in " ".join(card.split()) or f"{last['step'] + 1}\nsteps" in card
+    assert f"{last['step'] + 1:,} steps" in " ".join(card.split())
     assert "who does it to whom" in card and "%" in card

@@ -52,7 +52,7 @@ def test_it_evaluates_on_clips_that_were_not_trained_on(summary):
 
 def test_the_report_shows_the_run_and_what_changed(summary):
     page = summary.files["report"].read_text()
-    assert page.startswith("<!doctype html>") and "role-noun-swap" in page
+    assert page.startswith("<!DOCTYPE html>") and "role-noun-swap" in page
 
 
 def test_the_export_is_verified(summary):

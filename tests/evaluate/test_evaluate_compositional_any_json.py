@@ -51,6 +51,7 @@ FIELDS = {
     },
     "velociti": {"test_name": NAME, "video_id": NAME, "pos": TEXT, "neg": TEXT},
     "prompts": EVENT,
+    "choices": {"clip_id": NAME, "texts": st.lists(TEXT, min_size=2, max_size=3), "event_index": st.integers(0, 4)},
 }
 
 SCALARS = st.one_of(st.none(), st.booleans(), st.integers(), st.floats(), st.text(max_size=8), st.just("\ud800"))
