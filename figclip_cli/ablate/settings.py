@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import math
 import types
 from collections.abc import Callable, Mapping
 from dataclasses import Field, dataclass, field, fields, replace
 from typing import Any, Union, get_args, get_origin, get_type_hints
 
-from figclip_cli.adapt.options import AdaptOptions, Execution
+from figclip_cli.adapt.options import AdaptOptions, Execution, steps_of_epoch
 from figclip_cli.errors import FigclipError, InputError, UsageError, nearest
 from figclip_cli.evaluate.task_options import FEATURES, PLAIN, TOKENS
 from figclip_cli.option_fields import spelled
@@ -92,15 +91,9 @@ class Changes:
 
 def _epochs_of_as_many_steps(options: AdaptOptions, clips: int) -> int:
     """Return how many epochs of a fraction of the clips come nearest to the steps of all clips."""
-    all_steps = options.epochs * steps_of_epoch(clips, options.batch_clips)
+    all_steps = options.epochs * max(1, steps_of_epoch(clips, options.batch_clips))
     part = max(1, round(options.fraction * clips))
     return max(1, round(all_steps / steps_of_epoch(part, options.batch_clips)))
-
-
-def steps_of_epoch(clips: int, batch_clips: int) -> int:
-    """Return how many steps an epoch has; a last step of one clip joins the one before it."""
-    steps = math.ceil(clips / batch_clips)
-    return max(1, steps - (steps > 1 and clips % batch_clips == 1))
 
 
 def changes_of(values: Mapping[str, Any], where: str) -> Changes:

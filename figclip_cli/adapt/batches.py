@@ -22,6 +22,7 @@ from torch.utils.data import DataLoader, Dataset
 
 from figclip_cli.adapt.chance import stable_integer
 from figclip_cli.adapt.layout import Layout, lay_out
+from figclip_cli.adapt.options import steps_of_epoch
 from figclip_cli.adapt.sources import Source
 from figclip_cli.adapt.texts import ClipRef, ClipTexts
 from figclip_cli.errors import FigclipError
@@ -163,8 +164,7 @@ class Batches:
         ids = [clip_id for source in self._sources for clip_id in source.clip_ids]
         if len(set(ids)) < len(ids) or any(source.weight != 1 for source in self._sources):
             return sum(len(self._drawn(epoch)) for epoch in range(epochs))
-        of_epoch = math.ceil(len(ids) / self._size)
-        return epochs * (of_epoch - (of_epoch > 1 and len(ids) % self._size == 1))  # a last single clip joins
+        return epochs * steps_of_epoch(len(ids), self._size)
 
     def _shown(self, number: int, source: Source, epoch: int) -> list[ClipRef]:
         """Return the clips of a source that an epoch shows, as often as the weight says.

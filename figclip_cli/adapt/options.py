@@ -167,3 +167,9 @@ class Execution:
     def as_dict(self) -> dict[str, Any]:
         """Return the settings as plain JSON values."""
         return {item.name: getattr(self, item.name) for item in fields(self)}
+
+
+def steps_of_epoch(clips: int, batch_clips: int) -> int:
+    """Return how many steps an epoch has; a last step of one clip joins the one before it."""
+    steps = math.ceil(clips / batch_clips)
+    return steps - (steps > 1 and clips % batch_clips == 1)

@@ -5,10 +5,10 @@ from __future__ import annotations
 import pytest
 from small_ablation import DATA, EVALUATE, OPTIONS, QUESTION, spec_text
 
-from figclip_cli.ablate.settings import KEYS, Changes, changes_of, steps_of_epoch
+from figclip_cli.ablate.settings import KEYS, Changes, changes_of
 from figclip_cli.ablate.shipped import spec_file, spec_names
 from figclip_cli.ablate.spec import read_spec
-from figclip_cli.adapt.options import AdaptOptions
+from figclip_cli.adapt.options import AdaptOptions, steps_of_epoch
 from figclip_cli.adapt.recipe import options_of_recipe
 from figclip_cli.errors import FigclipError, InputError, UsageError
 
