@@ -8,6 +8,7 @@ import shutil
 from pathlib import Path
 
 import pytest
+from conftest import annotation_record
 
 from figclip_cli.ablate.plan import CELL_VERSION
 from figclip_cli.frames.clip import ClipResult
@@ -16,13 +17,6 @@ from figclip_cli.frames.store import write_frames
 from figclip_cli.prompts import PromptOptions, build
 
 EVENTS, FRAMES, SIZE = 5, 2, 32
-_VERBS = {
-    "walk.01": ("walk", {"Arg0 (walker)": "man", "ArgM (direction)": "forward"}),
-    "push.01": ("push", {"Arg0 (pusher)": "woman in red", "Arg1 (thing pushed)": "old car"}),
-    "hit.01": ("hit", {"Arg0 (hitter)": "boy", "Arg1 (thing hit)": "ball", "ArgM (manner)": "hard"}),
-    "look.01": ("look", {"Arg0 (looker)": "girl", "Arg1 (thing looked at)": "dog"}),
-    "run.02": ("run", {"Arg0 (runner)": "dog", "ArgM (direction)": "away"}),
-}
 
 
 def write_world(folder: Path, model: Path | str, *, clips: int = 4) -> Path:
@@ -31,7 +25,7 @@ def write_world(folder: Path, model: Path | str, *, clips: int = 4) -> Path:
     for split in ("train", "valid"):
         ids = [f"v_{split}{number:06d}_seg_0_10" for number in range(clips)]
         _write_frames(folder / f"{split}-frames.h5", ids)
-        annotation = [_record(one, number) for number, one in enumerate(ids)]
+        annotation = [annotation_record(one, number) for number, one in enumerate(ids)]
         (folder / f"{split}.json").write_text(json.dumps(annotation))
     build([folder / "valid.json"], folder / "valid-prompts.jsonl", options=PromptOptions())
     with (folder / "captions.csv").open("w", newline="") as file:
@@ -59,24 +53,6 @@ def _write_frames(path: Path, ids: list[str]) -> None:
         return [one.tobytes() for one in generator.integers(0, 256, shape, dtype=np.uint8)]
 
     write_frames(path, recipe, clips, [[SIZE * SIZE * 3] * recipe.frames for _ in ids], pictures)
-
-
-def _record(clip_id: str, shift: int) -> dict:
-    record = {}
-    for event in range(EVENTS):
-        sense = sorted(_VERBS)[(event + shift) % len(_VERBS)]
-        verb, args = _VERBS[sense]
-        args = {key: f"{value} {shift}" for key, value in args.items()} | {"Scene of the Event": "street"}
-        record[f"Ev{event + 1}"] = {
-            "vid_uid": clip_id[2:-9],
-            "vid_seg_int": clip_id,
-            "Verb": f"{verb} ({sense})",
-            "VerbID": sense,
-            "Arg_List": {key: position for position, key in enumerate(args)},
-            "Args": args,
-            **({} if event == 2 else {"EvRel": "NoRel"}),
-        }
-    return record
 
 
 DATA = '[data]\nframes = "train-frames.h5"\nannotations = "train.json"\n'
