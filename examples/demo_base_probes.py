@@ -6,7 +6,7 @@ import random
 from collections import defaultdict
 from collections.abc import Iterable
 
-from demo_base_captions import Shown
+from demo_base_captions import Shown, way
 
 from figclip_cli.demo.scenario import ACCESSORIES, COLOURS, MANNERS, SCENES, SHAPES, VERBS, Actor, Event
 from figclip_cli.demo.wording import with_article
@@ -19,7 +19,13 @@ def probes(shown: list[Shown]) -> Pairs:
     rng = random.Random(1)
     pairs: Pairs = defaultdict(list)
     for row, one in enumerate(shown):
-        for kind, right, wrong in [*_where(one), *_naming(one, rng), *_told(one, rng), *_prompts(one, rng)]:
+        for kind, right, wrong in [
+            *_where(one),
+            *_arms(one),
+            *_naming(one, rng),
+            *_told(one, rng),
+            *_prompts(one, rng),
+        ]:
             pairs[kind].append((row, right, wrong))
     return dict(pairs)
 
@@ -43,14 +49,22 @@ def _naming(one: Shown, rng: random.Random) -> list[tuple[str, str, str]]:
 
 
 def _where(one: Shown) -> list[tuple[str, str, str]]:
-    if one.event.patient is None:
+    if one.event.patient is None or one.patient is None:
         return []
-    agent, patient = (one.places[actor.name] for actor in (one.event.agent, one.event.patient))
+    agent, patient = one.agent.at, one.patient.at
     name, other = (with_article(actor.plain_name) for actor in (one.event.agent, one.event.patient))
     if abs(agent[0] - patient[0]) <= abs(agent[1] - patient[1]):
         return []
     right, wrong = ("left", "right") if agent[0] < patient[0] else ("right", "left")
     return [("where", f"{name} to the {right} of {other}", f"{name} to the {wrong} of {other}")]
+
+
+def _arms(one: Shown) -> list[tuple[str, str, str]]:
+    if one.event.patient is None:
+        return []
+    names = [with_article(actor.plain_name) for actor in (one.event.agent, one.event.patient)]
+    right, wrong = (f"{who} reaching {way(one.agent.arms)}" for who in names)
+    return [("arms", right, wrong)]
 
 
 def _told(one: Shown, rng: random.Random) -> list[tuple[str, str, str]]:

@@ -12,7 +12,9 @@ _SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
 
 class StopSignals:
-    """While entered, the first signal is remembered and the second one raises ``KeyboardInterrupt`` at once.
+    """While entered, the first signal is remembered and a second Ctrl-C raises ``KeyboardInterrupt`` at once.
+
+    A second SIGTERM says nothing new: a cluster sends it to every process of a job, and a parent passes its own on.
 
     Args:
         on_first: Called when the first signal comes, to say so.
@@ -38,7 +40,8 @@ class StopSignals:
             signal.signal(number, handler)
 
     def _note(self, number: int, frame: FrameType | None) -> None:
-        if self.requested:
+        if not self.requested:
+            self.requested = True
+            self._on_first()
+        elif number == signal.SIGINT:
             raise KeyboardInterrupt
-        self.requested = True
-        self._on_first()

@@ -10,8 +10,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from conftest import CLIP_IDS, annotation_record, write_video
 from PIL import Image
+from samples import CLIP_IDS, annotation_record, write_video
 
 RELATIONS = {"Ev1": "Causes", "Ev2": "Enables", "Ev4": "NoRel", "Ev5": "Causes"}
 TRAIN, VALID = CLIP_IDS[:4], CLIP_IDS[4:]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import json
 import os
 import subprocess
 import sys
@@ -15,6 +16,7 @@ import pytest
 ROOT = Path(__file__).resolve().parents[1]
 PACKAGE = ROOT / "figclip_cli"
 FILES = sorted(PACKAGE.rglob("*.py"))
+TESTS = sorted((ROOT / "tests").rglob("*.py"))
 STAGES = ("frames", "prompts", "adapt", "evaluate", "heads", "export")
 # What a room may import from figclip_cli, besides itself and the modules beside the rooms.
 MAY_IMPORT = {
@@ -85,6 +87,16 @@ def test_files_and_functions_stay_short_and_public_names_are_documented(path):
         assert ast.get_docstring(node), f"{path.name}: {node.name} has no docstring"
 
 
+def test_tests_share_helpers_by_names_that_mean_one_file():
+    """No folder of tests is a package: of two files of one name, the one that is found first hides the other."""
+    places: dict[str, list[str]] = {}
+    for path in TESTS:
+        assert "conftest" not in imported_modules(path), f"{path}: move what it imports from conftest into a helper"
+        places.setdefault(path.stem, []).append(str(path.relative_to(ROOT)))
+    del places["conftest"]  # which pytest alone imports, one for each folder
+    assert not {name: paths for name, paths in places.items() if len(paths) > 1}
+
+
 VERBS = (
     ["--help"],
     ["extract-frames", "--help"],
@@ -112,17 +124,41 @@ VERBS = (
 )
 
 
-@pytest.mark.parametrize("arguments", VERBS, ids=" ".join)
-def test_help_imports_nothing_heavy(arguments):
-    code = (
-        "import sys\nsys.argv[0] = 'figclip'\nfrom figclip_cli.app import app\n"
-        f"try:\n    app({arguments!r}, prog_name='figclip')\nexcept SystemExit:\n    pass\n"
-        "heavy = {'torch', 'h5py', 'av', 'open_clip', 'numpy', 'PIL'} & set(sys.modules)\n"
-        "assert not heavy, heavy\n"
-    )
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stderr
-    assert "Usage: figclip" in done.stdout
+# One interpreter imports the program; each verb is asked in a fork of it. Writes what was said, and what was imported.
+HELP = """
+import json, os, sys
+from pathlib import Path
+sys.argv[0] = "figclip"
+from figclip_cli.app import app
+folder, verbs = Path(sys.argv[1]), json.loads(sys.argv[2])
+for number, arguments in enumerate(verbs):
+    if os.fork() == 0:
+        said = os.open(folder / f"{number}.txt", os.O_WRONLY | os.O_CREAT)
+        os.dup2(said, 1)
+        os.dup2(said, 2)
+        try:
+            app(arguments, prog_name="figclip")
+        except SystemExit:
+            sys.stdout.flush()
+            (folder / f"{number}.json").write_text(json.dumps(sorted(sys.modules)))
+        os._exit(0)
+    os.wait()
+"""
+
+
+@pytest.fixture(scope="module")
+def helped(tmp_path_factory) -> Path:
+    folder = tmp_path_factory.mktemp("help")
+    subprocess.run([sys.executable, "-c", HELP, folder, json.dumps(VERBS)], check=True)
+    return folder
+
+
+@pytest.mark.parametrize("number", range(len(VERBS)), ids=lambda number: " ".join(VERBS[number]))
+def test_help_imports_nothing_heavy(helped, number):
+    said = (helped / f"{number}.txt").read_text()
+    assert "Usage: figclip" in said, said
+    heavy = {"torch", "h5py", "av", "open_clip", "numpy", "PIL"}
+    assert not heavy & set(json.loads((helped / f"{number}.json").read_text()))
 
 
 def test_help_answers_under_400_ms_of_processor_time(figclip):

@@ -1,4 +1,9 @@
-"""Stands for ``figclip`` in tests: has ``warm_start`` run the call, and ends as it ended."""
+"""Stands for ``figclip`` in tests: has ``warm_start`` run the call, and ends as it ended.
+
+    python warm_figclip.py SOCKET SCRIPT [ARGUMENT]...
+
+SCRIPT is empty for the program itself.
+"""
 
 from __future__ import annotations
 
@@ -14,7 +19,8 @@ def main() -> None:
     """Hand over arguments, folder, environment and streams; pass signals on."""
     server = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
     server.connect(sys.argv[1])
-    call = json.dumps([sys.argv[2:], str(Path.cwd()), dict(os.environ)])
+    script, *arguments = sys.argv[2:]
+    call = json.dumps([script, arguments, str(Path.cwd()), dict(os.environ)])
     socket.send_fds(server, [call.encode()], [0, 1, 2])
     program = int(server.recv(64))
     for number in (signal.SIGINT, signal.SIGTERM):

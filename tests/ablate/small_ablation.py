@@ -4,11 +4,9 @@ from __future__ import annotations
 
 import csv
 import json
-import shutil
 from pathlib import Path
 
-import pytest
-from conftest import annotation_record
+from samples import annotation_record
 
 from figclip_cli.ablate.plan import CELL_VERSION
 from figclip_cli.frames.clip import ClipResult
@@ -117,17 +115,3 @@ def record(tasks: dict[str, list[dict]], *, evaluation: str = "e", sha256: str =
         "environment": {},
         "quality": {features: {"evaluation_sha256": evaluation, "seconds": 1.0, "tasks": made}},
     }
-
-
-@pytest.fixture(scope="session")
-def small_world(tmp_path_factory, tiny_model):
-    """Files of a small specification, with its model in ``model/``."""
-    folder = write_world(tmp_path_factory.mktemp("ablate") / "world", "model")
-    shutil.copytree(tiny_model, folder / "model")
-    return folder
-
-
-@pytest.fixture(scope="module")
-def world(small_world, tmp_path_factory):
-    """A copy of it."""
-    return shutil.copytree(small_world, tmp_path_factory.mktemp("copy") / "world")

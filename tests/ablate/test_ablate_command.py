@@ -10,7 +10,7 @@ import subprocess
 from pathlib import Path
 
 import pytest
-from small_ablation import metric, record, small_world, spec_text, world  # noqa: F401
+from small_ablation import metric, record, spec_text
 from typer.testing import CliRunner
 
 from figclip_cli.ablate.folder import AblationFolder

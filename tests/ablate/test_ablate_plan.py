@@ -8,7 +8,7 @@ from dataclasses import replace
 from types import SimpleNamespace
 
 import pytest
-from small_ablation import small_world, spec_text, world  # noqa: F401
+from small_ablation import spec_text
 
 from figclip_cli.ablate import inputs
 from figclip_cli.ablate.checks import _looks, check_inputs

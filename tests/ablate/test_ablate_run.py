@@ -13,7 +13,7 @@ from dataclasses import replace
 import pytest
 import torch
 from safetensors.torch import load_file
-from small_ablation import small_world, spec_text, world  # noqa: F401
+from small_ablation import spec_text
 
 from figclip_cli.ablate import pool
 from figclip_cli.ablate.cell import is_finished, make_cell

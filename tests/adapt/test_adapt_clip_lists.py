@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 
 import pytest
-from conftest import annotation_record
+from samples import annotation_record
 from small_sources import event, write_small_prompts
 
 from figclip_cli.adapt.clip_lists import read_clip_list, read_clip_lists

@@ -7,7 +7,6 @@ import json
 import shutil
 import signal
 import subprocess
-import sys
 import time
 
 import pytest
@@ -118,9 +117,9 @@ def test_two_epochs_and_two_more_equal_four_bit_for_bit(prepared, tmp_path, drop
     assert metrics_of(summary.run) == metrics_of(whole) and summary.steps == 8
 
 
-def test_killed_midway_and_resumed_gives_the_same_weights(prepared, tmp_path):
+def test_killed_midway_and_resumed_gives_the_same_weights(prepared, tmp_path, warm_figclip):
     flags = ["--rank", "2", "--epochs", "40", "--batch-clips", "3", "--lr", "1e-2", "--contextualizer-layers", "1"]
-    command = [sys.executable, "-m", "figclip_cli", "adapt", *flags, "--runs", str(tmp_path), "--name", "killed"]
+    command = [warm_figclip, "adapt", *flags, "--runs", str(tmp_path), "--name", "killed"]
     run = RunFolder(tmp_path / "killed")
     process = subprocess.Popen(command, cwd=prepared, stderr=subprocess.PIPE, text=True)
     deadline = time.monotonic() + 120

@@ -16,19 +16,19 @@ import pytest
 from safetensors.torch import load_file
 
 FLAGS = ["--rank", "2", "--batch-clips", "4", "--lr", "1e-3", "--contextualizer-layers", "1", "--lora-dropout", "0.1"]
-ENVIRONMENT = {**os.environ, "OMP_NUM_THREADS": "1"}
+pytestmark = pytest.mark.usefixtures("warm_figclip")
 
 
 def command(prepared: Path, runs: Path, name: str, *more: str) -> list[str]:
     paths = ["--frames", prepared / "frames.h5", "--prompts", prepared / "prompts.jsonl"]
     paths += ["--model", prepared / "base-model", "--runs", runs, "--name", name]
-    return ["-m", "figclip_cli", "adapt", *FLAGS, *map(str, paths), *more]
+    return ["figclip", "adapt", *FLAGS, *map(str, paths), *more]
 
 
 def start(words: list[str], *launcher: str) -> subprocess.Popen[str]:
-    head = launcher or (sys.executable,)
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
     return subprocess.Popen(
-        [*head, *words], stderr=subprocess.PIPE, text=True, env=ENVIRONMENT, preexec_fn=hear_interrupts
+        [*launcher, *words], stderr=subprocess.PIPE, text=True, env=environment, preexec_fn=hear_interrupts
     )
 
 
@@ -123,7 +123,7 @@ def test_a_signal_ends_with_130_and_a_checkpoint_of_the_step_at_hand(prepared, q
 
 
 def torchrun(processes: int) -> list[str]:
-    return [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", str(processes)]
+    return [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", str(processes), "--no-python"]
 
 
 def distributed(words: list[str], processes: int) -> str:
@@ -143,7 +143,9 @@ def single_run(prepared, tmp_path_factory) -> Path:
 
 
 def test_two_processes_equal_one_over_twenty_steps(prepared, single_run, tmp_path):
-    said = distributed(without_dropout(command(prepared, tmp_path, "run", "--epochs", "10")), 2)
+    """Started as the page says, ``torchrun --nproc-per-node 2 -m figclip_cli adapt``: each imports all for itself."""
+    words = without_dropout(command(prepared, tmp_path, "run", "--epochs", "10"))[1:]
+    said = run_to_the_end(words, "torchrun", "--nproc-per-node", "2", "-m", "figclip_cli")
     assert len(metrics_of(single_run)) == 20
     assert_close(tmp_path / "run", single_run)
     assert said.count("training on 6 of 6") == 1, "one process speaks for all"
@@ -160,18 +162,13 @@ def test_three_processes_with_uneven_shares_in_parts_equal_one(prepared, tmp_pat
 
 def test_processes_that_do_not_see_the_checkpoint_get_it_from_the_first(prepared, single_run, tmp_path):
     """As on several machines: each process works in a folder of its own."""
-    launcher = tmp_path / "elsewhere.py"
-    launcher.write_text(
-        "import os, sys\n"
-        f"folder = {str(tmp_path)!r} + '/machine-' + os.environ['RANK']\n"
-        "os.makedirs(folder, exist_ok=True)\n"
-        "os.chdir(folder)\n"
-        "from figclip_cli.app import main\n"
-        "main()\n"
-    )
+    launcher = tmp_path / "elsewhere"
+    folder = f'"{tmp_path}/machine-$RANK"'
+    launcher.write_text(f'#!/bin/sh\nmkdir -p {folder} && cd {folder} && exec "$@"\n')
+    launcher.chmod(0o755)
     for more in (["--epochs", "4"], ["--epochs", "10", "--resume"]):
         words = without_dropout(command(prepared, Path("runs"), "run", *more))
-        distributed([str(launcher), *words[2:]], 2)
+        distributed([str(launcher), *words], 2)
     assert not (tmp_path / "machine-1" / "runs").exists()
     assert_close(tmp_path / "machine-0" / "runs" / "run", single_run)
 

@@ -6,7 +6,7 @@ import json
 
 import pytest
 import torch
-from conftest import CLIP_IDS, QUICK
+from samples import CLIP_IDS, QUICK
 from torch.nn.functional import normalize
 
 from figclip_cli.adapt import AdaptOptions, ClipLists, SourceFiles, adapt, held_out

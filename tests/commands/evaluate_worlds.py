@@ -16,8 +16,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from conftest import write_video
 from PIL import Image
+from samples import write_video
 from typer.testing import CliRunner
 
 from figclip_cli.app import app

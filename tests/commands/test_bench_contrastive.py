@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-import subprocess
+import runpy
 import sys
 from pathlib import Path
 
@@ -13,18 +13,26 @@ pytestmark = pytest.mark.slow
 SCRIPT = Path(__file__).parents[2] / "examples" / "bench_contrastive.py"
 
 
-def run(*arguments: str) -> str:
-    words = [sys.executable, str(SCRIPT), "--sizes", "16", "--repeats", "1", "--without-compile", *arguments]
-    done = subprocess.run(words, capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stderr
-    return done.stdout
+@pytest.fixture
+def run(monkeypatch, capsys):
+    """Run the script in this process; each figure of memory takes one of its own."""
+    monkeypatch.syspath_prepend(SCRIPT.parent)
+    monkeypatch.setenv("TORCHINDUCTOR_CACHE_DIR", "")  # which the script sets
+
+    def said(*arguments: str) -> str:
+        words = ["--sizes", "16", "--repeats", "1", "--without-compile", *arguments]
+        monkeypatch.setattr(sys, "argv", [str(SCRIPT), *words])
+        runpy.run_path(str(SCRIPT), run_name="__main__")
+        return capsys.readouterr().out
+
+    return said
 
 
 def cells(line: str) -> list[str]:
     return [cell.strip() for cell in line.strip("|").split("|")]
 
 
-def test_table_has_errors_and_memory():
+def test_table_has_errors_and_memory(run):
     said = run("--tables", "frozen-negatives", "--contenders", "plain", "memeff", "ours").splitlines()
     rows = [cells(line) for line in said if line.startswith("| ")]
     header, (plain, ours, products) = rows[0], rows[2:]
@@ -38,7 +46,7 @@ def test_table_has_errors_and_memory():
     assert "memeff left out: needs CUDA" in said
 
 
-def test_json_is_one_document():
+def test_json_is_one_document(run):
     said = run("--json", "--no-memory", "--tables", "trained", "terms", "--contenders", "plain", "open_clip", "ours")
     document = json.loads(said)
     trained, terms = document["results"]

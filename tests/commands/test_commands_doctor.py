@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -72,14 +70,9 @@ def test_a_check_can_be_left_out():
     assert document["checks"] == [] and not document["checked"] and document["paths"]
 
 
-def test_help_imports_no_torch():
+def test_help_names_the_choices():
     done = CliRunner().invoke(app, ["doctor", "--help"])
     assert done.exit_code == 0 and "--skip-check" in done.output
-    code = (
-        "import sys\nfrom figclip_cli.app import app\n"
-        "try:\n    app(['doctor', '--help'])\nexcept SystemExit:\n    pass\nassert 'torch' not in sys.modules"
-    )
-    assert subprocess.run([sys.executable, "-c", code], capture_output=True, check=False).returncode == 0
 
 
 def test_a_wrong_gradient_ends_with_5_and_names_the_path(monkeypatch):

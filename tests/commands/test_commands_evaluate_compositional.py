@@ -9,8 +9,8 @@ from pathlib import Path
 import evaluate_choices as choices
 import evaluate_worlds as worlds
 import pytest
-from conftest import CLIP_IDS
 from evaluate_worlds import CLOSE, clip_pixels, image_pixels, refused, score, scored
+from samples import CLIP_IDS
 
 from figclip_cli.models.clip import Clip
 

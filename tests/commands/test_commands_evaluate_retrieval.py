@@ -13,8 +13,8 @@ import evaluate_worlds as worlds
 import numpy as np
 import pytest
 import torch
-from conftest import CLIP_IDS
 from evaluate_worlds import Eyes, clip_pixels, rank, refused, score, scored, unit
+from samples import CLIP_IDS
 
 from figclip_cli.models.clip import Clip
 

@@ -8,8 +8,8 @@ from xml.etree import ElementTree
 
 import evaluate_worlds as worlds
 import pytest
-from conftest import CLIP_IDS
 from evaluate_worlds import refused
+from samples import CLIP_IDS
 
 from figclip_cli.evaluate.curve_reading import read_curve
 from figclip_cli.evaluate.results import read_results

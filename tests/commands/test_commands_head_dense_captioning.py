@@ -6,7 +6,7 @@ import json
 import shutil
 
 import pytest
-from conftest import CLIP_IDS, TINY_MODEL_CFG, save_model
+from samples import CLIP_IDS, TINY_MODEL_CFG, save_model
 from typer.testing import CliRunner
 
 from figclip_cli.commands import evaluate, predict, train_head

@@ -9,7 +9,7 @@ import subprocess
 from pathlib import Path
 
 import pytest
-from conftest import PREPROCESS_CFG, TINY_MODEL_CFG, save_model
+from samples import PREPROCESS_CFG, TINY_MODEL_CFG, save_model
 
 ROOT = Path(__file__).resolve().parents[2]
 pytestmark = pytest.mark.usefixtures("warm_figclip")

@@ -3,32 +3,43 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 
 import pytest
-from conftest import QUICK
 from documents import bare, blocks
+from samples import QUICK
 from test_commands_pipeline import shell
 
 from figclip_cli.adapt import AdaptOptions, SourceFiles, adapt
-from figclip_cli.demo.base_model import base_model_folder
 from figclip_cli.demo.world import write_world
 from figclip_cli.frames import SamplingRecipe, extract
 from figclip_cli.models.source import ModelSource
 from figclip_cli.prompts import PromptOptions, build
 from figclip_cli.run_folder import RunFolder
 
-COUNTS = {"train": 16, "valid": 5}
-QUICK_HEADS = "[train-head.situation]\nepochs = 2\nwidth = 64\n[train-head.dense-captioning]\nepochs = 2\nwidth = 64\n"
+COUNTS = {"train": 8, "valid": 3}
+QUICK_CONFIG = """
+[extract-frames]
+size = 32
+[train-head.situation]
+epochs = 1
+width = 32
+[train-head.dense-captioning]
+epochs = 1
+width = 32
+[evaluate.dense-captioning]
+meteor = "off"
+"""
 
 
 @pytest.fixture(scope="module")
-def lab(tmp_path_factory, warm_figclip):
+def lab(tmp_path_factory, tiny_model, warm_figclip):
     """VidSitu's folders and dense captions of a small world, frames, a base model and a run."""
     folder = tmp_path_factory.mktemp("lab")
     world = write_world(folder / "world", seed=0, counts=COUNTS)
-    shutil.copytree(base_model_folder(), folder / "base-model")
-    recipe = SamplingRecipe(size=64)
+    shutil.copytree(tiny_model, folder / "base-model")
+    recipe = SamplingRecipe(size=32)
     extract([world.videos["train"]], folder / "frames.h5", recipe=recipe, workers=1)
     extract([world.videos["valid"]], folder / "valid.h5", recipe=recipe, workers=1)
     build([world.annotations["train"]], folder / "prompts.jsonl", options=PromptOptions())
@@ -40,16 +51,16 @@ def lab(tmp_path_factory, warm_figclip):
     shutil.copy(world.dense["train"], folder / "train.json")
     shutil.copy(world.dense["valid"], folder / "val_1.json")
     shutil.copy(world.dense_second["valid"], folder / "val_2.json")
-    (folder / "quick.toml").write_text(QUICK_HEADS)
+    (folder / "quick.toml").write_text(QUICK_CONFIG)
     return folder
 
 
 @pytest.fixture(scope="module")
 def done(lab):
-    """Each line's outcome; size and epochs are the only things that a small test adds."""
+    """Each line's outcome; a small test adds size and epochs, and does without Java."""
     outputs = []
     for line in (bare(one) for block in blocks("docs/heads.md") if block.is_commands for one in block.commands()):
-        small = " --config quick.toml" if "train-head" in line else " --size 64" if "extract-frames" in line else ""
+        small = " --config quick.toml" if re.search("extract-frames|train-head|evaluate dense", line) else ""
         outputs.append((line, shell(line + small, lab)))
     return outputs
 

@@ -11,8 +11,8 @@ from functools import cache
 import numpy as np
 import pytest
 import torch
-from conftest import CLIP_IDS, QUICK
 from safetensors.torch import load_file, safe_open, save_file
+from samples import CLIP_IDS, QUICK
 
 from figclip_cli.adapt import AdaptOptions, ClipLists, SourceFiles, adapt
 from figclip_cli.adapt.layout import lay_out

@@ -10,7 +10,7 @@ import weakref
 from pathlib import Path
 
 import pytest
-from conftest import QUICK
+from samples import QUICK
 
 from figclip_cli.adapt import AdaptOptions, SourceFiles, adapt
 from figclip_cli.errors import InputError, UsageError

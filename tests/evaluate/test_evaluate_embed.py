@@ -12,10 +12,10 @@ import h5py
 import numpy as np
 import pytest
 import torch
-from conftest import restate
 from PIL import Image
 from safetensors import safe_open
 from safetensors.numpy import save_file
+from samples import restate
 from torch.nn.functional import normalize
 
 from figclip_cli.errors import InputError, UsageError

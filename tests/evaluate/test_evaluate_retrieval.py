@@ -7,7 +7,7 @@ import json
 import numpy as np
 import pytest
 import torch
-from conftest import CLIP_IDS
+from samples import CLIP_IDS
 from torch.nn.functional import normalize
 
 from figclip_cli.errors import InputError, VerificationError

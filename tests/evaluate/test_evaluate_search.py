@@ -9,7 +9,7 @@ import h5py
 import numpy as np
 import pytest
 import torch
-from conftest import restate
+from samples import restate
 from torch.nn.functional import normalize
 
 from figclip_cli.errors import InputError

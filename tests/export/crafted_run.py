@@ -5,8 +5,8 @@ from __future__ import annotations
 import json
 
 import torch
-from conftest import TINY_MODEL_CFG, save_model
 from exporting import outputs_here
+from samples import TINY_MODEL_CFG, save_model
 
 from figclip_cli.export import ExportOptions
 from figclip_cli.export.material import attach, merged

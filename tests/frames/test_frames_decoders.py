@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import dataclasses
-import importlib.util
 import subprocess
-from pathlib import Path
 
+import bar_code_videos as videos
 import numpy as np
 import pytest
 
@@ -15,10 +14,6 @@ from figclip_cli.frames import video as video_module
 from figclip_cli.frames.decoder_ffmpeg import ffmpeg_program
 from figclip_cli.frames.sampling import SamplingRecipe, shown_at
 from figclip_cli.frames.video import ClipError
-
-_spec = importlib.util.spec_from_file_location("frames_conftest", Path(__file__).with_name("conftest.py"))
-videos = importlib.util.module_from_spec(_spec)
-_spec.loader.exec_module(videos)
 
 RECIPE = SamplingRecipe()
 decode, probe = videos.decode, videos.probe

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import importlib.util
 import json
 import shutil
-from pathlib import Path
 
+import bar_code_videos as videos
 import numpy as np
 import pytest
 
@@ -16,10 +15,6 @@ from figclip_cli.frames.clip import Source, process_clip
 from figclip_cli.frames.merge import merge
 from figclip_cli.frames.shards import Shard, parse_shard, shard_of
 from figclip_cli.frames.sources import find_sources
-
-_spec = importlib.util.spec_from_file_location("frames_conftest", Path(__file__).with_name("conftest.py"))
-videos = importlib.util.module_from_spec(_spec)
-_spec.loader.exec_module(videos)
 
 RAW = {"size": 32, "storage": "raw"}
 

@@ -7,7 +7,7 @@ import re
 
 import crafted
 import pytest
-from conftest import VERBS, annotation_record
+from samples import VERBS, annotation_record
 
 from figclip_cli.errors import UsageError
 from figclip_cli.files import sha256_of_file
