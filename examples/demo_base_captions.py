@@ -8,7 +8,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from demo_base_paraphrases import paraphrases
+from demo_base_roles import told_events
 
 from figclip_cli.demo.poses import Placement, Point, Stage, place
 from figclip_cli.demo.scenario import ACCESSORIES, COLOURS, MANNERS, SCENES, SHAPES, VERBS, Actor, Event, plan_clip
@@ -140,12 +140,12 @@ def _keywords(shown: Shown, rng: random.Random) -> str:
 
 _WHO = ("colour", "shape", "accessory")
 KINDS = (
-    Kind(0.42, "name some of what is to be seen", _naming, (*_WHO, "scene")),
+    Kind(0.55, "name some of what is to be seen", _naming, (*_WHO, "scene")),
     Kind(0.15, "tell where two things are", _spatial, (*_WHO, "exchanged", "mirrored")),
-    Kind(0.32, "tell of arms, looks and streaks", _looks, (*_WHO, "exchanged", "exchanged", "mirrored", "manner")),
+    Kind(0.18, "tell of arms, looks and streaks", _looks, (*_WHO, "exchanged", "exchanged", "mirrored", "manner")),
     Kind(0.04, "list facts in any order, bound to no role", _keywords, (*_WHO, "scene", "verb", "manner")),
     Kind(0.04, "name the action, and at most one who takes part", _action_alone, ("verb", "manner", "exchanged")),
-    Kind(0.03, "say who does what to whom", _whole_action, ("verb", "exchanged", *_WHO)),
+    Kind(0.04, "say who does what to whom", _whole_action, ("verb", "exchanged", *_WHO)),
 )
 
 
@@ -211,5 +211,5 @@ def every_text() -> list[str]:
         for index, event in enumerate(plan.events):
             shown = Shown.of(plan.scene, event, Stage.of(f"{number}/{index}"), rng.random())
             texts += [kind.make(shown, rng) for kind in KINDS]
-    texts += [text for pair in paraphrases(2000, 7, rng) for text in pair]
+    texts += [text for text, _ in told_events(2000, 7, rng)]
     return [*texts, "In this photo, the action is , the . thing agent patient is of to from with by on a photo left up"]

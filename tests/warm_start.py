@@ -38,11 +38,12 @@ _IMPORTED = (
 
 
 def modules_of_the_program() -> Iterator[str]:
-    """Every module but scripts: what is run as a program, and what opens exports without figclip."""
+    """Every module but those that do something when they are imported, or are programs of their own."""
     import figclip_cli
 
+    apart = ("figclip_cli.__main__", "figclip_cli.ablate.server_signals", "figclip_cli.export.reload.")
     for module in pkgutil.walk_packages(figclip_cli.__path__, "figclip_cli."):
-        if not module.name.startswith(("figclip_cli.__main__", "figclip_cli.export.reload.")):
+        if not module.name.startswith(apart):
             yield module.name
 
 
@@ -50,6 +51,7 @@ def serve(path: str, python: str) -> None:
     """Answer calls until the process that started the server is gone or kills it."""
     for name in (*_IMPORTED, *modules_of_the_program()):
         importlib.import_module(name)
+    assert signal.getsignal(signal.SIGTERM) is signal.SIG_DFL, "a module that is deaf to signals was imported"
     listener = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
     listener.bind(path)
     listener.listen(16)
