@@ -1,14 +1,14 @@
 """Train the tiny CLIP model that the demo starts from, on single frames of the synthetic world.
 
-    python examples/train_demo_base.py OUT    # the one that is shipped; half an hour on two cores
+    python examples/train_demo_base.py OUT    # the one that is shipped; 35 minutes on one core
 
 The captions are like those on the web: most name what is to be seen, tell where it is or how it looks, a few name the
 action or say who does what to whom. Each stands against a near miss too, the same caption of a frame that differs in
-one thing, since a small world has few of them in a batch. Before and beside that the text tower alone learns which
-prompt and which sentence say the same, told apart from those that differ in one thing: so it encodes order, roles,
-manner and direction, as the text towers of large models do, while no frame teaches the image tower of roles. OUT
-becomes an open_clip folder with a model card and a training log. Rows of the token embedding that no text of the demo
-needs are zeroed, so that the file compresses well.
+one thing, since a small world has few of them in a batch. Before and beside that the text tower learns to let read from
+its features who and what stands in which role of a prompt or a sentence: so it encodes order, roles, manner and
+direction, as the text towers of large models do, while hardly a frame teaches the image tower of roles. OUT becomes an
+open_clip folder with a model card and a training log. Rows of the token embedding that no text of the demo needs are
+zeroed, so that the file compresses well.
 """
 
 from __future__ import annotations
@@ -183,8 +183,9 @@ CARD = """# The demo's base model
 
 A tiny CLIP model ({parameters:,} parameters, of which most are token embeddings; QuickGELU; {size} x {size} pixels)
 trained by `examples/train_demo_base.py` on {frames:,} single frames of the synthetic world, {steps:,}
-steps of {batch} frames, seed {seed}. The first {texts_first} steps train the text tower alone, on pairs of texts that
-say the same, and these go on beside the frames. It knows nothing of real pictures.
+steps of {batch} frames, seed {seed}. The first {texts_first} steps train the text tower alone: from the features of
+prompts and sentences it must be read who and what stands in which role. That goes on beside the frames. It knows
+nothing of real pictures.
 
 Its captions are like those on the web, mostly incomplete:
 
@@ -233,11 +234,11 @@ def main() -> None:
     """Train, measure, and write the folder."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("out", type=Path)
-    parser.add_argument("--steps", type=int, default=3000)
+    parser.add_argument("--steps", type=int, default=2400)
     parser.add_argument("--clips", type=int, default=12000)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--device", default="cpu")
-    parser.add_argument("--texts-first", type=int, default=150, help="steps on texts alone, before frames join")
+    parser.add_argument("--texts-first", type=int, default=200, help="steps on texts alone, before frames join")
     parser.add_argument(
         "--probe-every", type=int, default=0, help="measure and write what there is every so many steps"
     )
