@@ -16,7 +16,7 @@ from figclip_cli.evaluate.results import Results, read_results
 from figclip_cli.files import sha256_of_file, write_text
 from figclip_cli.reporting import SILENT, Reporter
 
-CLIPS = {"train": 1000, "valid": 60, "test": 300}
+CLIPS = {"train": 1000, "valid": 60, "test": 200}
 SEEDS = 5
 
 

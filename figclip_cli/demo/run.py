@@ -19,7 +19,7 @@ from figclip_cli.files import write_text
 from figclip_cli.report import ReportMaterial, write_report
 from figclip_cli.reporting import SILENT, Reporter
 
-CLIPS = {"train": 1000, "valid": 60, "test": 150}
+CLIPS = {"train": 1000, "valid": 120, "test": 150}
 
 
 @dataclass(frozen=True)

@@ -138,7 +138,10 @@ def test_the_papers_recipes_are_the_defaults(name):
 
 def test_a_recipe_may_be_changed():
     assert options_of_recipe("tiny", epochs=3) == replace(options_of_recipe("tiny"), epochs=3)
-    assert options_of_recipe("tiny").rank == 16 and options_of_recipe("tiny").anchor == {"feature": 1.0}
+    assert options_of_recipe("tiny").rank == 64 and options_of_recipe("tiny").anchor == {
+        "feature": 1.0,
+        "geometry": 10.0,
+    }
     assert options_of_recipe("figclip", targets=("q",)).targets == ("q",)
 
 
