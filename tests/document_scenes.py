@@ -258,6 +258,11 @@ def ablate(stage: Stage, folder: Path) -> None:
     stub(folder, "sbatch", 'test -s "$1"')
 
 
+def ablations(stage: Stage, folder: Path) -> None:
+    ablate(stage, folder)
+    (folder / "demo").rename(folder / "figclip-demo")
+
+
 def report(stage: Stage, folder: Path) -> None:
     stage.lab(folder)
     shutil.copytree(stage.run, folder / "runs" / "NAME")
@@ -273,6 +278,7 @@ SCENES: dict[str, Callable[[Stage, Path], None]] = {
     "docs/evaluate.md": evaluate,
     "docs/export.md": export,
     "docs/ablate.md": ablate,
+    "docs/ablations.md": ablations,
     "docs/report.md": report,
     "docs/quickstart.md": quickstart,
     "docs/own-data.md": own_data,
