@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -179,8 +179,8 @@ def near_miss(shown: Shown, what: str, rng: random.Random) -> Shown:
     return replace(shown, event=replace(event, **{role: _other_actor(event, getattr(event, role), what, rng)}))
 
 
-def _other(values: object, value: str, rng: random.Random) -> str:
-    return rng.choice([v for v in values if v != value])  # type: ignore[attr-defined]
+def _other(values: Iterable[str], value: str, rng: random.Random) -> str:
+    return rng.choice([v for v in values if v != value])
 
 
 def _other_actor(event: Event, actor: Actor, what: str, rng: random.Random) -> Actor:

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import csv
+import signal
 from collections.abc import Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import BrokenExecutor, Executor, ProcessPoolExecutor, ThreadPoolExecutor
 from dataclasses import dataclass
+from multiprocessing import get_context
 from pathlib import Path
 
 from figclip_cli.demo.dense_captions import write_dense_captions
@@ -14,9 +16,11 @@ from figclip_cli.demo.render import draw_clip, write_mp4
 from figclip_cli.demo.scenario import SPLITS, ClipPlan, plan_clip
 from figclip_cli.demo.vidsitu_folder import annotate, write_vidsitu_folder
 from figclip_cli.demo.wording import with_article
-from figclip_cli.errors import UsageError, nearest
+from figclip_cli.errors import MachineError, UsageError, nearest
 from figclip_cli.files import write_json
 from figclip_cli.reporting import SILENT, Reporter
+
+_WORTH_PROCESSES = 300  # clips
 
 
 @dataclass(frozen=True)
@@ -77,10 +81,28 @@ def write_world(folder: Path, *, seed: int, counts: Mapping[str, int], reporter:
 def _draw(todo: Sequence[tuple[ClipPlan, Path]], reporter: Reporter) -> None:
     for path in {path.parent for _, path in todo}:
         path.mkdir(parents=True, exist_ok=True)
-    # Threads suffice: encoding, half of the work, is done without the interpreter's lock.
-    with reporter.track("draw clips", len(todo), "clips") as progress, ThreadPoolExecutor(2) as pool:
-        for _ in pool.map(lambda item: write_mp4(item[1], draw_clip(item[0])), todo):
-            progress.advance()
+    with reporter.track("draw clips", len(todo), "clips") as progress, _pool(len(todo)) as pool:
+        try:
+            for _ in pool.map(_draw_one, todo, chunksize=4):
+                progress.advance()
+        except BaseException as error:
+            pool.shutdown(wait=False, cancel_futures=True)
+            if isinstance(error, BrokenExecutor):
+                raise MachineError("a process that draws clips was killed", "free memory and run again") from error
+            raise
+
+
+def _pool(clips: int) -> Executor:
+    """Processes draw twice as fast as threads, but take a second or two to start."""
+    if clips < _WORTH_PROCESSES:
+        return ThreadPoolExecutor(2)
+    deaf = (signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is heard by the process that waits for them
+    return ProcessPoolExecutor(2, get_context("spawn"), initializer=signal.signal, initargs=deaf)
+
+
+def _draw_one(item: tuple[ClipPlan, Path]) -> None:
+    plan, path = item
+    write_mp4(path, draw_clip(plan))
 
 
 def _write_dense(folder: Path, plans: Mapping[str, Sequence[ClipPlan]]) -> tuple[dict[str, Path], dict[str, Path]]:

@@ -48,6 +48,17 @@ def differing_pixels(one, other):
     return int((np.abs(one - other).max(axis=-1) > 40).sum())
 
 
+def test_processes_draw_the_same_videos_as_threads_and_say_what_failed(world, tmp_path, monkeypatch):
+    monkeypatch.setattr("figclip_cli.demo.world._WORTH_PROCESSES", 0)
+    again = write_world(tmp_path / "again", seed=0, counts={"valid": COUNTS["valid"]})
+    for path in again.videos["valid"].iterdir():
+        assert path.read_bytes() == (world.videos["valid"] / path.name).read_bytes()
+    taken = tmp_path / "taken" / "videos" / "valid" / f"{plan_clip(0, 'valid', 0).clip_id}.mp4"
+    taken.mkdir(parents=True)
+    with pytest.raises(MachineError):
+        write_world(tmp_path / "taken", seed=0, counts={"valid": 1})
+
+
 def test_the_same_seed_gives_the_same_text_files(world, tmp_path):
     again = write_world(tmp_path, seed=0, counts=COUNTS)
     for split in SPLITS:
