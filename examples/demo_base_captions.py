@@ -165,18 +165,20 @@ def near_miss(shown: Shown, what: str, rng: random.Random) -> Shown:
         others = [v for v in VERBS if v != event.verb and bool(v.patient_role) == bool(event.patient)]
         return replace(shown, event=replace(event, verb=rng.choice(others or [event.verb])))
     if what == "manner":
-        looks = {role: _other_streaks(at) for role in ("agent", "patient") if (at := getattr(shown, role))}
-        return replace(shown, event=replace(event, manner=_other(MANNERS, event.manner, rng)), **looks)
+        return _redrawn(shown, replace(event, manner=_other(MANNERS, event.manner, rng)), _other_streaks)
     if what == "mirrored":
-        looks = {role: _mirrored(at) for role in ("agent", "patient") if (at := getattr(shown, role))}
         direction = _MIRRORED.get(event.direction, event.direction)
-        return replace(shown, event=replace(event, direction=direction), **looks)
+        return _redrawn(shown, replace(event, direction=direction), _mirrored)
     if what == "exchanged":
         if event.patient is None:
             return shown
         return replace(shown, event=replace(event, agent=event.patient, patient=event.agent))
     role = rng.choice([role for role in ("agent", "patient") if getattr(event, role)])
     return replace(shown, event=replace(event, **{role: _other_actor(event, getattr(event, role), what, rng)}))
+
+
+def _redrawn(shown: Shown, event: Event, change: Callable[[Placement], Placement]) -> Shown:
+    return Shown(shown.scene, event, change(shown.agent), change(shown.patient) if shown.patient else None)
 
 
 def _other(values: Iterable[str], value: str, rng: random.Random) -> str:
