@@ -110,7 +110,7 @@ def _made(
     jobs = _jobs(plan, folder, todo)
 
     def on_stop() -> None:
-        reporter.info("stopping after the steps at hand, with checkpoints; once more stops at once")
+        reporter.info("stopping after the steps at hand, with checkpoints; Ctrl-C once more stops at once")
 
     remove_damaged(folder, todo, reporter)
     texts = text_jobs([job for job in jobs if not folder.cell(job.cell).run.is_done])

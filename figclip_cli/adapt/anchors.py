@@ -2,7 +2,9 @@
 
 ``feature`` is the mean cosine distance between adapted and base features of the same frames (feature distillation).
 ``geometry`` is the mean squared difference of the cosine similarities between all pairs of frames (relational
-distillation, arXiv 1904.05068): features may turn, but together.
+distillation, arXiv 1904.05068): features may turn, but together. ``video`` is the mean cosine distance between the
+pooled features of whole clips: events may move apart within a clip, as the method wants them to, while the clip as a
+whole stays where plain captions find it.
 """
 
 from __future__ import annotations
@@ -13,21 +15,37 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from figclip_cli.adapt.layout import Layout
+from figclip_cli.adapt.texts import MISSING
+from figclip_cli.models.pooling import pool_present_frames
 
-def anchor_loss(adapted: Tensor, base: Tensor, weights: Mapping[str, float]) -> tuple[Tensor, dict[str, Tensor]]:
+
+def anchor_loss(
+    adapted: Tensor, base: Tensor, weights: Mapping[str, float], layout: Layout
+) -> tuple[Tensor, dict[str, Tensor]]:
     """Return the weighted sum of anchor losses, with gradients, and each one's unweighted detached value.
 
     Args:
         adapted: (F, D) raw features of frames.
         base: (F, D) raw features of the same frames by the base model.
-        weights: Of ``feature`` and ``geometry``; 0 leaves one out.
+        weights: Of ``feature``, ``geometry`` and ``video``; 0 leaves one out.
+        layout: Which frames are of which clip.
     """
-    unit, unit_base = F.normalize(adapted, dim=-1), F.normalize(base.detach(), dim=-1)  # (F, D)
+    base = base.detach()
+    unit, unit_base = F.normalize(adapted, dim=-1), F.normalize(base, dim=-1)  # (F, D)
     losses: dict[str, Tensor] = {}
     if weights.get("feature"):
         losses["feature"] = (1.0 - (unit * unit_base).sum(-1)).mean()
     if weights.get("geometry") and len(unit) > 1:
         change = unit @ unit.T - unit_base @ unit_base.T  # (F, F); its diagonal is zero
         losses["geometry"] = change.square().sum() / (len(unit) * (len(unit) - 1))
+    if weights.get("video"):
+        losses["video"] = (1.0 - (_of_clips(adapted, layout) * _of_clips(base, layout)).sum(-1)).mean()
     total = sum((weights[kind] * loss for kind, loss in losses.items()), torch.zeros((), device=adapted.device))
     return total, {f"anchor_{kind}": loss.detach() for kind, loss in losses.items()}
+
+
+def _of_clips(features: Tensor, layout: Layout) -> Tensor:
+    """Return (B, D) unit-length features of clips, from (F, D) raw ones of frames."""
+    frame_of = layout.frame_index.flatten(1)  # (B, P T)
+    return pool_present_frames(features[frame_of.clamp_min(0)], frame_of != MISSING)

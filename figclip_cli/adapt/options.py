@@ -18,7 +18,7 @@ from figclip_cli.option_fields import check_choices, flag, refuse_below, spelled
 if TYPE_CHECKING:
     from figclip_cli.models.lora import LoraConfig
 
-ANCHORS = ("feature", "geometry")
+ANCHORS = ("feature", "geometry", "video")
 TERMS = ("clip_event", "vc_event", "clip_video", "vc_video")
 SCORES = ("event_mrr", "event_recall_at_1", "hard_negative_accuracy")
 
@@ -58,7 +58,7 @@ class AdaptOptions:
     natural_negatives: bool = flag(True, "Other events of the same clip are negatives.", _SWITCH)
     learn_temperature: bool = flag(False, "Train the temperature; its inverse stays at most 100.", _LOSS)
     anchor: Mapping[str, float] = flag(
-        {}, "Losses that keep the base: feature, geometry.", _LOSS, metavar="KIND=WEIGHT,...", written="mapping"
+        {}, "Losses that keep the base: feature, geometry, video.", _LOSS, metavar="KIND=WEIGHT,...", written="mapping"
     )
 
     epochs: int = flag(40, "Passes over the clips.", _TRAIN)

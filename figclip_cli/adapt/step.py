@@ -169,7 +169,7 @@ class Step:
         assert isinstance(batch.frames, Tensor)
         own = torch.cat([self._by_base(part) for part in batch.frames.chunk(self._parts(batch))])
         base = self._processes.gather(own, batch.frame_counts)
-        loss, parts = anchor_loss(features, base, self._anchors)
+        loss, parts = anchor_loss(features, base, self._anchors, batch.layout)
         return replace(terms, total=terms.total + loss, parts=terms.parts | parts)
 
     def encode(self, frames: Tensor) -> Tensor:

@@ -146,7 +146,7 @@ class Trainer:
         return True
 
     def _say_stopping(self) -> None:
-        self._reporter.info("stopping after this step, with a checkpoint; once more stops at once")
+        self._reporter.info("stopping after this step, with a checkpoint; Ctrl-C once more stops at once")
 
     def _train(self, log: MetricsLog | None, signals: StopSignals) -> None:
         is_memory_short = False

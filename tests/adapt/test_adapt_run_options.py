@@ -17,9 +17,10 @@ from figclip_cli.adapt import step as step_module
 from figclip_cli.adapt.batches import Batches
 from figclip_cli.adapt.contextual_tokens import read_tokens
 from figclip_cli.errors import InputError, MachineError, UsageError, VerificationError
-from figclip_cli.frames import SamplingRecipe, extract
+from figclip_cli.frames import FramesReader, SamplingRecipe, extract
 from figclip_cli.models.adapted import attach_run, load_base, load_contextualizer
 from figclip_cli.models.clip import load_clip
+from figclip_cli.models.pooling import pool_frames
 from figclip_cli.models.source import ModelSource
 from figclip_cli.reporting import SilentReporter
 from figclip_cli.run_folder import RunFolder
@@ -262,17 +263,22 @@ def test_a_learned_temperature_is_clamped_saved_and_comes_back(prepared, tmp_pat
 
 def test_an_anchor_keeps_features_nearer_to_the_base(prepared, tmp_path):
     pixels = torch.randint(0, 256, (8, 32, 32, 3), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
+    reader = FramesReader(prepared / "frames.h5")
+    clip_pixels = torch.from_numpy(reader.read(reader.clip_ids[0])).flatten(0, 1)
 
     def change(name, anchor):
-        """Return how far features moved, and how far their similarities to one another did."""
+        """Return how far features moved, how far their similarities to one another did, and a trained clip."""
         run = run_adapt(prepared, tmp_path / name, options=changed(epochs=6, anchor=anchor)).run
         models = load_base(run), attach_run(load_base(run), run)
         base, adapted = (torch.nn.functional.normalize(m.encode_frames(pixels).detach(), dim=-1) for m in models)
-        return 1 - (base * adapted).sum(-1).mean(), (base @ base.T - adapted @ adapted.T).square().mean()
+        clips = [pool_frames(m.encode_frames(clip_pixels).detach()) for m in models]
+        similarities = (base @ base.T - adapted @ adapted.T).square().mean()
+        return 1 - (base * adapted).sum(-1).mean(), similarities, 1 - clips[0] @ clips[1]
 
     free = change("free", {})
     assert change("feature", {"feature": 30.0})[0] < 0.5 * free[0]
     assert change("geometry", {"geometry": 1e5})[1] < 0.5 * free[1]
+    assert change("video", {"video": 30.0})[2] < 0.5 * free[2]
 
 
 def test_a_temperature_that_starts_at_the_cap_is_trained(prepared, tmp_path):
@@ -315,8 +321,6 @@ def test_tokens_of_all_clips_are_saved_and_are_those_of_the_saved_weights(prepar
     summary = run_adapt(prepared, tmp_path / "run", lists=held_out, execution=execution)
     tokens = read_tokens(summary.run.tokens_file)
     assert len(tokens.clip_ids) == 6 and tokens.event_mask.all() and set(HELD_OUT) <= set(tokens.clip_ids)
-    from figclip_cli.frames import FramesReader
-
     clip, contextualizer = attach_run(load_base(summary.run), summary.run), load_contextualizer(summary.run)
     pixels = torch.from_numpy(FramesReader(prepared / "frames.h5").read(tokens.clip_ids[0]))
     with torch.no_grad():

@@ -177,7 +177,7 @@ def test_processes_that_do_not_see_the_checkpoint_get_it_from_the_first(prepared
 def test_two_processes_share_trained_texts_anchors_temperature_and_validation(prepared, tmp_path):
     held_out = tmp_path / "held-out.txt"
     held_out.write_text("v_clip0000005_seg_0_10\n")
-    more = ["--epochs", "2", "--towers", "both", "--anchor", "feature=1,geometry=1", "--learn-temperature"]
+    more = ["--epochs", "2", "--towers", "both", "--anchor", "feature=1,geometry=1,video=1", "--learn-temperature"]
     more += ["--validation", str(held_out), "--save-tokens"]
     run_to_the_end(without_dropout(command(prepared, tmp_path, "one", *more)))
     distributed(without_dropout(command(prepared, tmp_path, "two", *more)), 2)
