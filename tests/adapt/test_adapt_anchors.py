@@ -19,7 +19,9 @@ def layout_of(*clips):
     """Lay out clips, each given as (events, frames an event)."""
     recipes = [SamplingRecipe(size=8, events=events, frames_per_event=frames) for events, frames in clips]
     texts = [
-        ClipTexts(torch.arange(events), torch.zeros(events, 0, dtype=torch.long), torch.zeros(events, 0, dtype=torch.long))
+        ClipTexts(
+            torch.arange(events), torch.zeros(events, 0, dtype=torch.long), torch.zeros(events, 0, dtype=torch.long)
+        )
         for events, _ in clips
     ]
     return lay_out([f"clip{row}" for row in range(len(clips))], recipes, texts)
