@@ -94,6 +94,11 @@ class Trainer:
         self._total_steps = batches.steps(options.epochs)
         if not self._total_steps:
             raise UsageError("there is no step to train: no epoch shows a clip", "raise --mix or --epochs")
+        if options.warmup_steps >= self._total_steps:
+            reporter.warn(
+                f"the run has {self._total_steps} steps and never leaves its warm-up of {options.warmup_steps}: "
+                "its steps stay smaller than --learning-rate; pass a smaller --warmup-steps, or more --epochs"
+            )
         self._is_whole = True
         self.progress = Progress()
         self.speed = Speed()

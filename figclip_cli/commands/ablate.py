@@ -121,6 +121,8 @@ def ablate(
         if overwrite:
             raise UsageError("--report-only makes nothing: --overwrite says nothing there", "leave one out")
         folder.check()
+        if not folder.plan_file.is_file():
+            raise UsageError(f"{folder.path} holds no ablation yet", "leave out --report-only to make its cells")
         other = folder.other_spec(read.path)
         if other is not None:
             terminal.warn(f"{folder.path} was made by {other}: tables and charts become those of {read.path}")

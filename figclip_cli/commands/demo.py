@@ -10,6 +10,7 @@ import typer
 
 from figclip_cli.commands.tables import table
 from figclip_cli.console import Terminal
+from figclip_cli.errors import UsageError
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -26,18 +27,20 @@ def demo(
     full: Annotated[
         bool, typer.Option("--full", help="Measure the effect over several seeds; goes on where it was cut.")
     ] = False,
-    seed: Annotated[int, typer.Option("--seed", help="Seed of the world and the adaptation; the first one.")] = 0,
-    seeds: Annotated[int, typer.Option("--seeds", help="How many seeds, with --full.", min=2)] = 5,
+    seed: Annotated[
+        int, typer.Option("--seed", help="Seed of the world and the adaptation; the first one.", min=0)
+    ] = 0,
+    seeds: Annotated[int | None, typer.Option("--seeds", help="How many seeds, with --full. Default: 5", min=2)] = None,
     workers: Annotated[int, typer.Option("--workers", help="Processes that decode video.", min=1)] = 2,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace an earlier demo.")] = False,
 ) -> None:
     """Run all five stages offline on a synthetic world, with the tiny base model that is shipped; minutes on a CPU."""
     settings: dict[str, Any] = {"seed": seed, "workers": workers, "overwrite": overwrite, "reporter": terminal}
     if full:
-        from figclip_cli.demo.full import run_full
+        from figclip_cli.demo.full import SEEDS, run_full
 
         path = terminal.default(folder, Path("figclip-demo-full"), "demo folder")
-        over_seeds = run_full(path, seeds=seeds, **settings)
+        over_seeds = run_full(path, seeds=seeds or SEEDS, **settings)
         terminal.result(
             {
                 "folder": str(over_seeds.folder),
@@ -48,6 +51,8 @@ def demo(
             text=f"The same in {over_seeds.folder / 'effect.json'}",
         )
         return
+    if seeds is not None:
+        raise UsageError("--seeds is for --full", "pass --full, or leave it out")
     from figclip_cli.demo.run import run_demo
 
     _show(terminal, run_demo(terminal.default(folder, Path("figclip-demo"), "demo folder"), **settings))

@@ -87,6 +87,9 @@ def verb(function: Callable[..., None]) -> Callable[..., None]:
     return run
 
 
+_GO_ON = "run the same command again to go on; adapt and train-head want --resume, demo without --full --overwrite"
+
+
 def _leave(terminal: Terminal, error: BaseException) -> NoReturn:
     """Say what went wrong in one line and a hint, then leave with the documented exit code."""
     if terminal.debug:
@@ -97,7 +100,7 @@ def _leave(terminal: Terminal, error: BaseException) -> NoReturn:
         raise typer.Exit(error.exit_code) from None
     if isinstance(error, KeyboardInterrupt):
         if terminal.is_first_process:
-            terminal.error("interrupted", "run the same command again to go on; adapt and train-head want --resume")
+            terminal.error("interrupted", _GO_ON)
         raise typer.Exit(EXIT_INTERRUPTED) from None
     if isinstance(error, BrokenPipeError):
         discard(sys.stdout)  # its reader went away

@@ -21,7 +21,7 @@ def new_folder(path: Path, *, overwrite: bool, settings: Mapping[str, Any] | Non
         settings: What a folder that is gone on with must have been begun with; None never goes on.
 
     Raises:
-        UsageError: There is something else in the folder, or an earlier demo without ``overwrite``.
+        UsageError: Something else is in the folder; without ``overwrite``, an earlier demo or one of other settings.
     """
     marker = path / _MARKER
     if path.exists() and (not path.is_dir() or any(path.iterdir())):
@@ -30,6 +30,11 @@ def new_folder(path: Path, *, overwrite: bool, settings: Mapping[str, Any] | Non
             begun = read_json(marker, "demo folder's settings") if ours and settings is not None else None
             if begun is not None and begun == settings:
                 return
+            if begun:
+                raise UsageError(
+                    f"{path} was begun with other settings, or by another version",
+                    "name another folder, or pass --overwrite to lose what is in it",
+                )
             raise UsageError(f"{path} already exists", "pass --overwrite, or name another folder")
         if not ours:
             raise UsageError(f"{path} was not made by the demo and is not replaced", "name another folder")

@@ -12,7 +12,7 @@ from figclip_cli.demo.curves import write_curves
 from figclip_cli.demo.effect import EffectRow, effect, write_effect
 from figclip_cli.demo.effect_drawing import effect_svg
 from figclip_cli.demo.folders import new_folder
-from figclip_cli.demo.stages import DemoFolder, adapt_base, make_inputs, score
+from figclip_cli.demo.stages import DemoFolder, adapt_base, make_inputs, recipe_options, score
 from figclip_cli.evaluate.results import Results
 from figclip_cli.export import ExportOptions, ExportSummary, export, planned_folders
 from figclip_cli.files import write_text
@@ -27,7 +27,7 @@ class DemoSummary:
     """What the demo made.
 
     Attributes:
-        files: Everything it wrote, by what it is.
+        files: What it wrote that a person looks for, by what it is.
         adapted: Summary of the adaptation.
         results: On test clips, by name.
         effect: What changed.
@@ -54,12 +54,13 @@ def run_demo(
     Raises:
         UsageError: The folder exists; it is replaced only with ``overwrite`` and only if the demo made it.
     """
+    options = recipe_options(seed)  # first, so that a seed that is refused costs no earlier demo
     new_folder(path, overwrite=overwrite)
     folder = DemoFolder(path)
     reporter.info("1/5  a small world of annotated clips, its frames and prompts")
     make_inputs(folder, seed=seed, counts=CLIPS, workers=workers, reporter=reporter)
     reporter.info("2/5  adapt")
-    adapted = adapt_base(folder, seed=seed, reporter=reporter)
+    adapted = adapt_base(folder, options, reporter=reporter)
     reporter.info("3/5  evaluate on clips that were never trained on")
     results = score(folder, reporter=reporter)
     rows = effect([results])

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from figclip_cli.adapt import AdaptOptions, AdaptSummary, ClipLists, SourceFiles, adapt, options_of_recipe
 from figclip_cli.demo.base_model import base_model_folder
@@ -108,19 +109,19 @@ def make_inputs(folder: DemoFolder, *, seed: int, counts: Mapping[str, int], wor
         build(both, folder.watched_prompts, options=options, reporter=reporter)
 
 
-def recipe_options(seed: int) -> AdaptOptions:
-    """Return the options that the demo adapts with."""
-    return options_of_recipe(RECIPE, seed=seed)
+def recipe_options(seed: int, **changes: Any) -> AdaptOptions:
+    """Return the options that the demo adapts with: the recipe's, and the changes."""
+    return options_of_recipe(RECIPE, seed=seed, **changes)
 
 
-def adapt_base(folder: DemoFolder, *, seed: int, reporter: Reporter) -> AdaptSummary:
-    """Adapt the shipped base model by the recipe for few clips, watching the validation clips; an old run goes on."""
+def adapt_base(folder: DemoFolder, options: AdaptOptions, *, reporter: Reporter) -> AdaptSummary:
+    """Adapt the shipped base model, watching the validation clips; an old run goes on."""
     frames = (folder.frames("train"), folder.frames("valid"))
     return adapt(
         [SourceFiles(frames, folder.watched_prompts)],
         folder.run,
         source=ModelSource(str(base_model_folder())),
-        options=recipe_options(seed),
+        options=options,
         lists=ClipLists(validation=folder.world / "vseg_split_valid_lb.json"),
         resume=folder.run.path.is_dir(),
         reporter=reporter,

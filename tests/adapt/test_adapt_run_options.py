@@ -281,6 +281,15 @@ def test_an_anchor_keeps_features_nearer_to_the_base(prepared, tmp_path):
     assert change("video", {"video": 30.0})[2] < 0.5 * free[2]
 
 
+def test_a_run_that_never_leaves_its_warmup_says_so(prepared, tmp_path):
+    said = Listening()
+    run_adapt(prepared, tmp_path / "short", options=changed(warmup_steps=4), reporter=said)
+    assert any("has 4 steps and never leaves its warm-up of 4" in line for line in said.said)
+    said = Listening()
+    run_adapt(prepared, tmp_path / "long", options=changed(warmup_steps=3), reporter=said)
+    assert not any("warm-up" in line for line in said.said)
+
+
 def test_a_temperature_that_starts_at_the_cap_is_trained(prepared, tmp_path):
     """OpenAI's models start there: log 100, whose float32 exponential is a little over 100."""
     shutil.copytree(prepared / "base-model", tmp_path / "base-model")

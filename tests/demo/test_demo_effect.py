@@ -92,5 +92,5 @@ def test_a_full_measurement_that_was_cut_goes_on_and_keeps_what_there_is(small, 
     assert len(small) == 7 and again == summary
     assert [row.seeds for row in summary.effect] == [2] * 10 and list(summary.of_seeds) == [0, 1]
     assert json.loads((folder / "effect.json").read_text())["seeds"] == [0, 1]
-    with pytest.raises(UsageError, match="already exists"):
+    with pytest.raises(UsageError, match="begun with other settings"):
         run_full(folder, seeds=3, workers=1)

@@ -91,3 +91,19 @@ def test_the_command_passes_its_flags_on(monkeypatch, summary):
     assert (seen["folder"], seen["seed"], seen["overwrite"]) == (Path("here"), 3, True)
     table = CliRunner().invoke(app, ["demo", "here"])
     assert "What was made" in table.stdout and "demo folder" not in table.stderr
+
+
+def test_a_seed_that_is_refused_costs_no_earlier_demo(summary):
+    with pytest.raises(UsageError, match="--seed must be below"):
+        run_demo(summary.files["effect"].parent, seed=1 << 63, overwrite=True)
+    assert summary.files["effect"].is_file()
+
+
+def test_a_number_of_seeds_is_for_the_full_form_alone(tmp_path, monkeypatch):
+    from typer.testing import CliRunner
+
+    from figclip_cli.app import app
+
+    monkeypatch.chdir(tmp_path)
+    done = CliRunner().invoke(app, ["demo", "--seeds", "3"])
+    assert done.exit_code == 2 and "--seeds is for --full" in done.stderr and not list(tmp_path.iterdir())
