@@ -36,6 +36,23 @@ class Made:
     failures: dict[str, str]
 
 
+def begin(plan: Plan, folder: AblationFolder) -> None:
+    """Make the folder of a plan, or take it up again.
+
+    Raises:
+        UsageError: It holds something else.
+    """
+    spec = plan.inputs.spec
+    folder.begin(
+        {
+            "spec": spec.name,
+            "spec_file": str(spec.path.resolve()),
+            "spec_sha256": spec.sha256,
+            "cells": [cell.name for cell in plan.cells],
+        }
+    )
+
+
 def make_cells(
     plan: Plan,
     folder: AblationFolder,
@@ -65,14 +82,7 @@ def make_cells(
     check_inputs(plan, cells)
     spec = plan.inputs.spec
     _warn(plan, folder, reporter)
-    folder.begin(
-        {
-            "spec": spec.name,
-            "spec_file": str(spec.path.resolve()),
-            "spec_sha256": spec.sha256,
-            "cells": [cell.name for cell in plan.cells],
-        }
-    )
+    begin(plan, folder)
     evaluation = plan.inputs.evaluation_sha256
     if overwrite:
         begin_overwrite(folder, cells, evaluation, reporter)

@@ -95,7 +95,7 @@ def ablate(
     from figclip_cli.ablate.collect import collect
     from figclip_cli.ablate.folder import AblationFolder
     from figclip_cli.ablate.plan import make_plan
-    from figclip_cli.ablate.run import make_cells
+    from figclip_cli.ablate.run import begin, make_cells
     from figclip_cli.ablate.spec import read_spec
     from figclip_cli.demo.base_model import base_model_folder
     from figclip_cli.frames.shards import parse_shard
@@ -122,7 +122,7 @@ def ablate(
             raise UsageError("--report-only makes nothing: --overwrite says nothing there", "leave one out")
         folder.check()
         if not folder.plan_file.is_file():
-            raise UsageError(f"{folder.path} holds no ablation yet", "leave out --report-only to make its cells")
+            begin(plan, folder)  # what holds tables alone would be taken for something else later
         other = folder.other_spec(read.path)
         if other is not None:
             terminal.warn(f"{folder.path} was made by {other}: tables and charts become those of {read.path}")
