@@ -115,7 +115,7 @@ def test_a_signal_ends_with_130_and_a_checkpoint_of_the_step_at_hand(prepared, q
     process.send_signal(number)
     said = process.communicate(timeout=100)[1]
     assert process.returncode == 130, said
-    assert "error: interrupted" in said and "Traceback" not in said
+    assert "error: interrupted" in said and "Traceback" not in said, said
     done = steps_in(tmp_path / "run")
     assert 3 <= done < STEPS
     said = run_to_the_end([*words, "--resume"])
