@@ -16,8 +16,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from figclip_cli.adapt.layout import Layout
-from figclip_cli.adapt.texts import MISSING
-from figclip_cli.models.pooling import pool_present_frames
+from figclip_cli.adapt.objective import clip_views
 
 
 def anchor_loss(
@@ -40,12 +39,7 @@ def anchor_loss(
         change = unit @ unit.T - unit_base @ unit_base.T  # (F, F); its diagonal is zero
         losses["geometry"] = change.square().sum() / (len(unit) * (len(unit) - 1))
     if weights.get("video"):
-        losses["video"] = (1.0 - (_of_clips(adapted, layout) * _of_clips(base, layout)).sum(-1)).mean()
+        clips, base_clips = (clip_views(frames, layout, None).videos["clip"] for frames in (adapted, base))  # (B, D)
+        losses["video"] = (1.0 - (clips * base_clips).sum(-1)).mean()
     total = sum((weights[kind] * loss for kind, loss in losses.items()), torch.zeros((), device=adapted.device))
     return total, {f"anchor_{kind}": loss.detach() for kind, loss in losses.items()}
-
-
-def _of_clips(features: Tensor, layout: Layout) -> Tensor:
-    """Return (B, D) unit-length features of clips, from (F, D) raw ones of frames."""
-    frame_of = layout.frame_index.flatten(1)  # (B, P T)
-    return pool_present_frames(features[frame_of.clamp_min(0)], frame_of != MISSING)
